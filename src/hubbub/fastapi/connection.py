@@ -1,0 +1,302 @@
+"""The connection that an endpoint gets from `Depends(hub)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from starlette.datastructures import Address, Headers, QueryParams, State
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from typing_extensions import TypeVar
+
+from ..errors import Denied, InvalidMessage
+from ..hub.connection import ConnectionEnded, CoreConnection, Phase, Settings
+from ..hub.fanout import prepare
+from ..hub.hub import CoreHub
+from ..model import CloseCode
+from ..server.fallback import AsgiTransport
+from ..wire.prepared import PreparedFrame
+from .channels import Channel, channel_name
+from .typed import UNTYPED, MessageTypes, validates_outgoing
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+
+__all__ = ("Connection", "check_close")
+
+In = TypeVar("In", default=Any)
+Out = TypeVar("Out", default=Any)
+
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+_REASON_BYTES = 123
+
+
+def check_close(code: int, reason: str) -> None:
+    """Refuse a close that WebSocket cannot say (RFC 6455 sections 5.5 and 7.4).
+
+    Raises:
+        ValueError: The code is not one to send, or the reason is too long.
+    """
+    if code not in _CLOSE_CODES:
+        raise ValueError(f"close code {code!r}: use 1000, 1001, 1003, 1007 to 1014, or your own from 4000 to 4999")
+    if len(reason.encode()) > _REASON_BYTES:
+        raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {_REASON_BYTES} fit")
+
+
+class Connection(CoreConnection, Generic[In, Out]):
+    """One WebSocket client, as its endpoint sees it. `Depends(hub)` gives it; it is not built by hand.
+
+    It is accepted at its first use (send, receive, join) or by `accept`; until then a dependency can still refuse the
+    handshake with an HTTP status. `async for message in connection` ends when the client is gone, however it went.
+
+    With `Connection[In, Out]` what comes in is JSON validated as `In` by Pydantic, and in development what goes out is
+    held against `Out`. `Connection[str]` and `Connection[bytes]` take text or binary messages only.
+
+    Attributes:
+        id: A random name of this connection.
+        user: Who is connected, a `str` or `None`; can be set until the connection is accepted.
+        refusal: Turns a `Denied` into what is to be raised before acceptance.
+        settings: The limits and the outbox that hold for it.
+        websocket: Starlette's `WebSocket`. Once the hub has accepted, its sends and receives go through the hub.
+    """
+
+    def __init__(self, core: CoreHub, settings: Settings, websocket: WebSocket, types: MessageTypes = UNTYPED) -> None:
+        super().__init__(core, settings, websocket.client.host if websocket.client is not None else None)
+        self.websocket = websocket
+        self.refusal: Callable[[Denied], Exception] = _as_is
+        self._core = core
+        self._types = types
+        self._checks_outgoing = types.outgoing is not Any and validates_outgoing(websocket.scope)
+        self._acceptance: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} user={self.user!r} {self.phase.value}>"
+
+    # What is known of it
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the handshake."""
+        return self.websocket.headers
+
+    @property
+    def query_params(self) -> QueryParams:
+        """The parameters of the query string."""
+        return self.websocket.query_params
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        """The parameters of the path."""
+        return self.websocket.path_params
+
+    @property
+    def client(self) -> Address | None:
+        """The client's host and port, as the ASGI server gives them."""
+        return self.websocket.client
+
+    @property
+    def state(self) -> State:
+        """A place for the application's own, as on a `Request`."""
+        return self.websocket.state
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The names of the channels that it has joined."""
+        return self._core.channels_of(self)
+
+    # The handshake
+
+    async def accept(
+        self,
+        subprotocol: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] | Mapping[str, str] | None = None,
+        *,
+        user: str | None = None,
+    ) -> None:
+        """Accept the handshake.
+
+        Args:
+            subprotocol: One of those that the client offers, in `connection.websocket["subprotocols"]`.
+            headers: More headers of the answer, such as cookies.
+            user: Who is connected; leaves `connection.user` as it is where not given.
+
+        Raises:
+            Denied: A limit is reached or the hub is shutting down; leave it uncaught and the client gets the response.
+            RuntimeError: The handshake has been answered already.
+            ValueError: The client does not offer the subprotocol.
+            WebSocketDisconnect: The client is gone.
+        """
+        if self._acceptance is not None or self.websocket.application_state is not WebSocketState.CONNECTING:
+            raise RuntimeError(
+                "the handshake has been answered already: call connection.accept() once, and not websocket.accept()"
+            )
+        if subprotocol is not None and subprotocol not in self.websocket.scope.get("subprotocols", ()):
+            raise ValueError(
+                f"subprotocol {subprotocol!r}: the client offers {self.websocket.scope.get('subprotocols')}"
+            )
+        if user is not None:
+            self.user = user
+        try:
+            self._core.admit(self)
+        except Denied as denied:
+            raise self.refusal(denied) from None
+        self._acceptance = asyncio.get_running_loop().create_future()
+        try:
+            await self.websocket.accept(subprotocol, _raw_headers(headers))
+        except BaseException as error:
+            self._enter(Phase.CLOSED)
+            self._core.released(self)
+            if isinstance(error, OSError):  # how ASGI servers say that the client is gone (ASGI 2.4)
+                raise ConnectionEnded(CloseCode.ABNORMAL, "") from None
+            raise
+        else:
+            self._take_over()
+        finally:
+            self._acceptance.set_result(None)
+
+    async def _accepted(self) -> None:
+        if self._acceptance is None:
+            await self.accept()
+        elif not self._acceptance.done():
+            await asyncio.shield(self._acceptance)
+
+    def _take_over(self) -> None:
+        """From here on the socket's own `send` and `receive` go through the hub too: one order, one set of limits."""
+        websocket = self.websocket
+        transport = AsgiTransport(websocket._receive, websocket._send)
+        websocket._receive = self._asgi_receive
+        websocket._send = self._asgi_send
+        self.open(transport)
+
+    # Messages
+
+    async def receive(self) -> In:
+        """Return the client's next message.
+
+        Raises:
+            InvalidMessage: It is not what `In` says, under `on_invalid="raise"`.
+            RuntimeError: Another task is receiving already.
+            WebSocketDisconnect: The connection has ended; it carries the close code.
+        """
+        if self._phase is Phase.CONNECTING:
+            await self._accepted()
+        while True:
+            data = await self.take()
+            if not self._types.takes(data):
+                self._core.counters.invalid_messages += 1
+                self.end(CloseCode.UNSUPPORTED_DATA, "text expected" if isinstance(data, bytes) else "binary expected")
+                continue
+            try:
+                return cast(In, self._types.decode(data))
+            except InvalidMessage as invalid:
+                self._core.counters.invalid_messages += 1
+                if self.settings.on_invalid == "raise":
+                    raise
+                await self._answer(invalid)
+
+    async def _answer(self, invalid: InvalidMessage) -> None:
+        if self.settings.on_invalid == "close":
+            self.end(invalid.close_code, "invalid_message")
+        else:
+            await self.send_frame(
+                prepare({"type": "error", "code": "invalid_message", "errors": invalid.errors}),
+            )
+
+    def __aiter__(self) -> AsyncIterator[In]:
+        return self
+
+    async def __anext__(self) -> In:
+        try:
+            return await self.receive()
+        except WebSocketDisconnect:
+            raise StopAsyncIteration from None
+
+    async def send(self, message: Out) -> None:
+        """Send a message to this client: `str` as text, `bytes` as binary, anything else as JSON text.
+
+        Returns when the message is in line. Waits when the client is slow and the outbox has no room; after ten seconds
+        of that the connection is closed with 3008.
+
+        Raises:
+            TypeError: The message has no JSON form, or in development is not what `Out` says.
+            ValueError: The message has no UTF-8 form.
+            WebSocketDisconnect: The connection has ended. Only the connection's own endpoint, and the tasks it started,
+                hear of that; anyone else's send to a client that is gone is counted and is no error.
+        """
+        frame = prepare(message)
+        if self._checks_outgoing:
+            self._types.check(message)
+        if self._phase is Phase.CONNECTING:
+            await self._accepted()
+        await self.send_frame(frame)
+
+    async def join(self, channel: str | Channel) -> None:
+        """Hear what is published on a channel from now on; joining twice is joining once.
+
+        Raises:
+            Denied: The name is too long, or the connection has joined as many channels as it may.
+            ValueError: The name is empty or begins with `$`.
+            WebSocketDisconnect: The connection has ended.
+        """
+        if self._phase is Phase.CONNECTING:
+            await self._accepted()
+        if self._phase is not Phase.OPEN:
+            raise ConnectionEnded(self.close_code, self.close_reason)
+        self._core.join(self, channel_name(channel))
+
+    async def leave(self, channel: str | Channel) -> None:
+        """Hear a channel no more; leaving one that was not joined does nothing.
+
+        Raises:
+            ValueError: The name is empty or begins with `$`.
+        """
+        self._core.leave(self, channel_name(channel))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """End the connection, after what is queued for the client; before acceptance, refuse it with HTTP 403.
+
+        Closing one that has ended does nothing.
+
+        Args:
+            code: A close code (RFC 6455 section 7.4), your own from 4000 to 4999.
+            reason: At most 123 bytes.
+
+        Raises:
+            ValueError: The code is not one to send, or the reason is too long.
+        """
+        check_close(code, reason)
+        if self._phase is Phase.CONNECTING:
+            if self._acceptance is None:
+                raise Denied(reason or "The server refused the connection")
+            await self._accepted()
+        self.end(code, reason)
+        await self.wait_closed()
+
+    # The same for Starlette's own methods
+
+    async def _asgi_receive(self) -> Message:
+        try:
+            data = await self.take()
+        except ConnectionEnded as ended:
+            return {"type": "websocket.disconnect", "code": ended.code, "reason": ended.reason}
+        return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
+
+    async def _asgi_send(self, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            await self.close(message.get("code", 1000), message.get("reason") or "")
+            return
+        text = message.get("text")
+        await self.send_frame(PreparedFrame(message["bytes"] if text is None else text))
+
+
+def _as_is(denied: Denied) -> Exception:
+    return denied
+
+
+def _raw_headers(headers: Iterable[tuple[bytes, bytes]] | Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    if headers is None:
+        return []
+    if isinstance(headers, Mapping):
+        return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return list(headers)

@@ -1,0 +1,148 @@
+"""The drop-in for the class that the FastAPI tutorial leaves everyone to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+from starlette.websockets import WebSocket
+
+from ..config import Limits, Outbox
+from ..hub.admission import Admission
+from ..hub.connection import CoreConnection
+from ..hub.hub import EVERYONE
+from .connection import Connection
+from .hub import Endpoint, Hub
+
+__all__ = ("ConnectionManager",)
+
+
+class ConnectionManager:
+    """The tutorial's `ConnectionManager`, with the same methods, for many clients that come, stall and vanish.
+
+    Replace the class definition by `from hubbub import ConnectionManager`; nothing else changes. A dead or stalled
+    client neither raises in `broadcast` nor delays the others, and one whose endpoint forgets `disconnect` is not kept.
+
+    Args:
+        broker: Where it publishes, as for `Hub`.
+        max_connections: Open connections at most; the next handshake is refused. `None` means as many as files can be
+            open.
+        max_connections_status: HTTP status of that refusal.
+        max_connections_detail: Its text.
+        allowed_origins: Origins whose pages may connect beside the application's own, as for `Hub`.
+        limits: How much it takes from its clients, as for `Hub`.
+        outbox: What it keeps for a client that reads slowly, as for `Hub`.
+
+    Raises:
+        ValueError: A value is not one of those above.
+    """
+
+    def __init__(
+        self,
+        broker: str = "memory://",
+        *,
+        max_connections: int | None = None,
+        max_connections_status: int = 503,
+        max_connections_detail: str = "Too many connections",
+        allowed_origins: Sequence[str] = (),
+        limits: Limits = Limits(),
+        outbox: Outbox = Outbox(),
+    ) -> None:
+        if not 400 <= max_connections_status <= 599:
+            raise ValueError(f"max_connections_status={max_connections_status!r}: give an HTTP status from 400 to 599")
+        self._hub = Hub(broker, limits=limits, outbox=outbox, allowed_origins=allowed_origins)
+        counted = replace(limits, connections=max_connections, connections_per_user=None, connections_per_address=None)
+        self._endpoint = Endpoint(
+            self._hub,
+            limits=limits,
+            outbox=outbox,
+            on_invalid="reply",
+            admission=lambda: Admission(counted, status=max_connections_status, detail=max_connections_detail),
+        )
+
+    @property
+    def hub(self) -> Hub:
+        """The hub behind it: its statistics, its lifespan, and all that the tutorial's class does not have."""
+        return self._hub
+
+    @property
+    def active_connections(self) -> Sequence[WebSocket]:
+        """The sockets that hear a broadcast, live, in the order in which they came."""
+        return _ActiveConnections(self._hub)
+
+    async def connect(self, websocket: WebSocket) -> None:
+        """Accept the handshake and let the socket hear broadcasts.
+
+        Raises:
+            Denied: A limit is reached or the origin is foreign; leave it uncaught and the client gets the response.
+            RuntimeError: The handshake has been answered already.
+        """
+        await self._endpoint.connect(websocket).accept()
+
+    def disconnect(self, websocket: WebSocket) -> None:
+        """Let the socket hear no more broadcasts; does not close it. One that is gone already is no error."""
+        connection = _connection(self._hub, websocket)
+        if connection is not None and self._hub.core is not None:
+            self._hub.core.leave(connection, EVERYONE)
+
+    async def send_personal_message(self, message: object, websocket: WebSocket) -> None:
+        """Send a message to one socket: `str` as text, `bytes` as binary, anything else as JSON text.
+
+        Raises:
+            RuntimeError: The socket was never connected to this manager.
+            WebSocketDisconnect: It is the endpoint's own socket, and it has ended.
+        """
+        connection = _connection(self._hub, websocket)
+        if connection is None:
+            raise RuntimeError("the manager does not know this socket: await manager.connect(websocket) first")
+        await connection.send(message)
+
+    async def broadcast(self, message: object, *, exclude: WebSocket | Iterable[WebSocket] | None = None) -> None:
+        """Send a message to every active connection, encoded once.
+
+        Args:
+            message: As for `send_personal_message`.
+            exclude: A socket, or several, that are left out.
+        """
+        sockets = () if exclude is None else (exclude,) if isinstance(exclude, WebSocket) else exclude
+        connections = (_connection(self._hub, websocket) for websocket in sockets)
+        await self._hub.broadcast(message, exclude=[known for known in connections if known is not None])
+
+
+def _connection(hub: Hub, websocket: WebSocket) -> Connection[Any, Any] | None:
+    known: dict[Hub, Connection[Any, Any]] = websocket.scope.get("hubbub", {})
+    return known.get(hub)
+
+
+class _ActiveConnections(Sequence[WebSocket]):
+    """A live view; iterating is safe while connections come and go."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def _present(self) -> tuple[CoreConnection, ...]:
+        return self._hub.core.subscribers(EVERYONE) if self._hub.core is not None else ()
+
+    def _sockets(self) -> list[WebSocket]:
+        return [connection.websocket for connection in self._present() if isinstance(connection, Connection)]
+
+    def __len__(self) -> int:
+        return len(self._present())
+
+    def __iter__(self) -> Iterator[WebSocket]:
+        return iter(self._sockets())
+
+    def __contains__(self, websocket: object) -> bool:
+        connection = _connection(self._hub, websocket) if isinstance(websocket, WebSocket) else None
+        return connection is not None and self._hub.core is not None and self._hub.core.hears(connection, EVERYONE)
+
+    @overload
+    def __getitem__(self, index: int) -> WebSocket: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[WebSocket]: ...
+    def __getitem__(self, index: int | slice) -> WebSocket | Sequence[WebSocket]:
+        return self._sockets()[index]
+
+    def __repr__(self) -> str:
+        return repr(self._sockets())

@@ -1,0 +1,1 @@
+"""The hub's core: who is connected, who hears what, and what becomes of a client that is too slow."""

@@ -1,0 +1,443 @@
+"""One connection of a hub: its state, its inbox, its outbox and its end.
+
+Theory of operation. The transport calls in (`received`, `congested`, `writable`, `lost`), the hub and the endpoint call
+from the other side (`deliver`, `send_frame`, `take`, `end`); all of it happens in the loop's thread, and nothing is
+awaited between a check and the change that rests on it.
+
+Going out, a frame is written straight to the transport until the transport says that it is congested; from then on it
+waits in the outbox, which `writable` drains. So the outbox is empty whenever the transport is not congested, and one
+order holds for direct sends and publications alike. A publication that does not fit meets its policy; a direct send
+waits for room in `_waiting`, first come, first served, and is put in line by whoever makes the room, not when its
+task wakes up. Direct sends use only half of the outbox, or one endpoint that streams to a healthy client would have it
+closed as slow by the next broadcast.
+
+Coming in, messages pass the limits when they arrive and wait in the inbox for the endpoint. A full inbox stops the
+reading. What the peer sent before it closed is still delivered; after an end of our making nothing is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import enum
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.websockets import WebSocketDisconnect
+
+from ..config import Limits, Outbox
+from ..errors import HubbubError
+from ..interfaces import Clock, Timer, Transport
+from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
+from ..state.bucket import TokenBucket
+from ..state.outbox import OutboxQueue
+from ..wire.prepared import PreparedFrame, payload_size
+from .admission import Admission
+from .statistics import Counters
+
+__all__ = ("ConnectionEnded", "CoreConnection", "Owner", "Phase", "Settings", "current_connection")
+
+SEND_DEADLINE_S = 10.0
+"""How long a direct send waits for room before its client counts as slow."""
+CLOSE_DEADLINE_S = 5.0
+"""How long a close waits for what is queued before it."""
+DIRECT_SHARE = 0.5
+"""The part of the outbox that direct sends may fill."""
+INBOX_MESSAGES = 64
+INBOX_BYTES = 65_536
+"""An inbox that holds this much stops the reading."""
+
+current_connection: contextvars.ContextVar[CoreConnection | None] = contextvars.ContextVar(
+    "hubbub_current_connection", default=None
+)
+"""The connection whose endpoint this is, and the tasks that it started."""
+
+
+class Phase(enum.Enum):
+    """Where a connection is in its life (RFC 6455 section 4 and 7)."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_NEXT = {
+    Phase.CONNECTING: (Phase.OPEN, Phase.CLOSED),
+    Phase.OPEN: (Phase.CLOSING, Phase.CLOSED),
+    Phase.CLOSING: (Phase.CLOSED,),
+    Phase.CLOSED: (),
+}
+
+
+class ConnectionEnded(HubbubError, WebSocketDisconnect):
+    """The connection has ended: what `receive` and the endpoint's own `send` raise. A `WebSocketDisconnect`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        WebSocketDisconnect.__init__(self, code, reason)
+
+    def __str__(self) -> str:
+        return f"the connection has ended with close code {self.code}" + (f" ({self.reason})" if self.reason else "")
+
+
+class Owner(Protocol):
+    """What a connection asks of its hub."""
+
+    clock: Clock
+    counters: Counters
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` once in so many seconds."""
+
+    def opened(self, connection: CoreConnection) -> None:
+        """The connection is open."""
+
+    def ended(self, connection: CoreConnection) -> None:
+        """It is open no more. Comes once after `opened`."""
+
+    def released(self, connection: CoreConnection) -> None:
+        """It holds nothing any more. Comes after `ended`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for the connections of a hub, or of one endpoint.
+
+    Args:
+        limits: What is taken from the client.
+        outbox: What is kept for it.
+        on_invalid: What to do with an invalid message.
+        admissions: The counts that a connection takes part in while it is connected.
+    """
+
+    limits: Limits
+    outbox: Outbox
+    on_invalid: OnInvalid
+    admissions: tuple[Admission, ...]
+
+
+class CoreConnection:
+    """A connection as its hub knows it; the public `Connection` adds what FastAPI knows.
+
+    Args:
+        hub: The hub that it belongs to.
+        settings: What holds for it; can be replaced until it is admitted.
+        address: The client's address, or `None` if it has none.
+    """
+
+    def __init__(self, hub: Owner, settings: Settings, address: str | None) -> None:
+        self.id = secrets.token_hex(8)
+        self.close_code = int(CloseCode.ABNORMAL)
+        self.close_reason = ""
+        self._hub = hub
+        self.settings = settings
+        self.address = address
+        self.is_admitted = False
+        self._user: str | None = None
+        self._phase = Phase.CONNECTING
+        self._transport: Transport | None = None
+        self._inbox: deque[tuple[Data, int]] = deque()
+        self._inbox_bytes = 0
+        self._bucket: TokenBucket | None = None
+        self._paused_at: float | None = None
+        self._receiver: asyncio.Future[None] | None = None
+        self._is_congested = False
+        self._outbox: OutboxQueue | None = None
+        self._waiting: deque[tuple[PreparedFrame, asyncio.Future[None]]] = deque()
+        self._closed: asyncio.Future[None] | None = None
+        self._close_timer: Timer | None = None
+        self._silence_timer: Timer | None = None
+        self._opened_at = self._heard_at = 0.0
+        self._heard = False
+
+    # The life of a connection
+
+    @property
+    def phase(self) -> Phase:
+        """Where the connection is in its life."""
+        return self._phase
+
+    @property
+    def user(self) -> str | None:
+        """Who is connected, or `None` for nobody in particular. Can be set until the connection is accepted."""
+        return self._user
+
+    @user.setter
+    def user(self, user: str | None) -> None:
+        if self._phase is not Phase.CONNECTING or self.is_admitted:
+            raise RuntimeError("the user is settled when the connection is accepted: set it before, or accept(user=…)")
+        if user is not None and (not isinstance(user, str) or not user):
+            raise ValueError(f"user {user!r}: give a non-empty str, such as str(account.id), or None")
+        self._user = user
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes in the outbox."""
+        return self._outbox.bytes if self._outbox is not None else 0
+
+    def _enter(self, phase: Phase) -> None:
+        if phase not in _NEXT[self._phase]:
+            raise AssertionError(f"connection {self.id}: {self._phase} cannot become {phase}")
+        self._phase = phase
+
+    def open(self, transport: Transport) -> None:
+        """Begin: the handshake is done and `transport` carries the connection. It has been admitted before."""
+        self._enter(Phase.OPEN)
+        self._transport = transport
+        now = self._opened_at = self._heard_at = self._hub.clock.time()
+        if self.settings.limits.messages_per_s is not None:
+            self._bucket = TokenBucket(self.settings.limits.messages_per_s, self.settings.limits.message_burst, now)
+        self._hub.opened(self)
+        self._watch_silence()
+        transport.start(self)
+
+    def end(self, code: int, reason: str = "") -> None:
+        """Close from our side: out of the hub now, the close frame after what is queued, or after a deadline.
+
+        A client that is ended as slow is not waited for: its outbox is freed at once.
+        """
+        if self._phase is not Phase.OPEN:
+            return
+        assert self._transport is not None
+        self._enter(Phase.CLOSING)
+        self._set_end(code, reason)
+        self._discard_inbox()
+        if code == CloseCode.SLOW or (not self._outbox and not self._is_congested):
+            self._discard_outbox()
+            self._transport.close(code, reason)
+        if self.phase is not Phase.CLOSED:
+            self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self._transport.abort)
+
+    def abort(self) -> None:
+        """End without a close frame, whatever the phase."""
+        if self._transport is not None and self._phase is not Phase.CLOSED:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Return when the transport has let go of the connection."""
+        if self._phase in (Phase.CONNECTING, Phase.CLOSED):
+            return
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._closed)
+
+    def _violate(self, limit: str, code: CloseCode = CloseCode.POLICY_VIOLATION) -> None:
+        self._hub.counters.violations[limit] += 1
+        self.end(code, limit)
+
+    def _set_end(self, code: int, reason: str) -> None:
+        """Record how it ended, take it out of the hub, and tell all who wait."""
+        self.close_code, self.close_reason = code, reason
+        self._hub.ended(self)
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        self._wake_receiver()
+        while self._waiting:
+            _, waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(ConnectionEnded(code, reason))
+
+    def _discard_inbox(self) -> None:
+        self._hub.counters.discarded += len(self._inbox)
+        self._inbox.clear()
+        self._inbox_bytes = 0
+
+    def _discard_outbox(self) -> None:
+        if self._outbox is not None:
+            self._hub.counters.discarded += len(self._outbox)
+            self._outbox = None
+
+    # Going out
+
+    def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> bool:
+        """Take a publication of `channel`; return whether it could not be written at once."""
+        if self._phase is not Phase.OPEN:
+            return False
+        counters = self._hub.counters
+        if not self._is_congested:
+            counters.deliveries += 1
+            counters.bytes_sent += frame.size
+            assert self._transport is not None
+            self._transport.write(frame)
+            return False
+        policy = policy or self.settings.outbox.policy
+        queued, lost = self._queue().offer(frame, channel, policy)
+        if lost:
+            counters.dropped[policy] += lost
+        if queued:
+            counters.deliveries += 1
+            counters.bytes_sent += frame.size
+        elif policy == "disconnect":
+            self.end(CloseCode.SLOW, "slow")
+        return True
+
+    async def send_frame(self, frame: PreparedFrame) -> None:
+        """Send to this one connection, waiting for room in its outbox.
+
+        Once the connection has ended this raises in its own endpoint and the tasks that the endpoint started, so that
+        their loops end; to anyone else a send to one that is gone is not an error, but counted.
+
+        Raises:
+            ConnectionEnded: This is the connection's own endpoint, and the connection has ended.
+        """
+        if self._phase is not Phase.OPEN:
+            self._undelivered(ConnectionEnded(self.close_code, self.close_reason))
+            return
+        if not self._waiting and self._has_room(frame):
+            self._put(frame)
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((frame, waiter))
+        timer = self._hub.call_later(SEND_DEADLINE_S, lambda: self.end(CloseCode.SLOW, "slow"))
+        try:
+            await waiter
+        except ConnectionEnded as ended:
+            self._undelivered(ended)
+        finally:
+            timer.cancel()
+
+    def _undelivered(self, ended: ConnectionEnded) -> None:
+        self._hub.counters.undelivered += 1
+        if current_connection.get() is self:
+            raise ended
+
+    def _queue(self) -> OutboxQueue:
+        if self._outbox is None:
+            self._outbox = OutboxQueue(self.settings.outbox.bytes)
+        return self._outbox
+
+    def _has_room(self, frame: PreparedFrame) -> bool:
+        return not self._is_congested or self._queue().has_room(frame.size, DIRECT_SHARE)
+
+    def _put(self, frame: PreparedFrame) -> None:
+        self._hub.counters.deliveries += 1
+        self._hub.counters.bytes_sent += frame.size
+        if self._is_congested:
+            self._queue().put(frame)
+        else:
+            assert self._transport is not None
+            self._transport.write(frame)
+
+    def congested(self) -> None:
+        """The transport is full (see `TransportUser`)."""
+        self._is_congested = True
+
+    def writable(self) -> None:
+        """The transport has room: drain the outbox, then let waiting senders in (see `TransportUser`)."""
+        self._is_congested = False
+        assert self._transport is not None
+        while not self._is_congested and self._outbox is not None:
+            frame = self._outbox.pop()
+            if frame is None:
+                self._outbox = None
+            else:
+                self._transport.write(frame)
+        while self._waiting and self._has_room(self._waiting[0][0]):
+            frame, waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._put(frame)
+                waiter.set_result(None)
+        if self._phase is Phase.CLOSING and not self._is_congested:
+            self._transport.close(self.close_code, self.close_reason)
+
+    # Coming in
+
+    def received(self, data: Data) -> None:
+        """A message has arrived (see `TransportUser`)."""
+        counters = self._hub.counters
+        if self._phase is not Phase.OPEN:
+            counters.discarded += 1
+            return
+        size = payload_size(data)
+        counters.messages_received += 1
+        counters.bytes_received += size
+        now = self._hub.clock.time()
+        self._heard_at, self._heard = now, True
+        if self.settings.limits.message_bytes is not None and size > self.settings.limits.message_bytes:
+            return self._violate("message_bytes", CloseCode.MESSAGE_TOO_BIG)
+        if self._bucket is not None and not self._bucket.take(now):
+            return self._violate("messages_per_s")
+        self._inbox.append((data, size))
+        self._inbox_bytes += size
+        if self._paused_at is None and (len(self._inbox) >= INBOX_MESSAGES or self._inbox_bytes >= INBOX_BYTES):
+            self._paused_at = now
+            assert self._transport is not None
+            self._transport.pause_reading()
+        self._wake_receiver()
+
+    async def take(self) -> Data:
+        """Return the next message, waiting for it.
+
+        Raises:
+            ConnectionEnded: There will be none.
+            RuntimeError: Another task is waiting already.
+        """
+        while not self._inbox:
+            if self._phase is not Phase.OPEN:
+                raise ConnectionEnded(self.close_code, self.close_reason)
+            if self._receiver is not None:
+                raise RuntimeError("another task is receiving: let one task receive and pass it on")
+            self._receiver = asyncio.get_running_loop().create_future()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        data, size = self._inbox.popleft()
+        self._inbox_bytes -= size
+        if self._paused_at is not None and not self._inbox:
+            self._resume_reading(self._paused_at)
+        return data
+
+    def _resume_reading(self, paused_at: float) -> None:
+        self._paused_at = None
+        if self._phase is not Phase.OPEN:
+            return
+        now = self._hub.clock.time()
+        # We did not read: the client was not silent, and what it sent meanwhile is not a burst of its making.
+        self._heard_at = now
+        if self._bucket is not None:
+            self._bucket.grant(now - paused_at, now)
+        assert self._transport is not None
+        self._transport.resume_reading()
+
+    def _wake_receiver(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+    def _watch_silence(self) -> None:
+        """Arm one timer for the next moment at which the client could have been silent for too long."""
+        limits = self.settings.limits
+        due = []
+        if limits.first_message_s is not None and not self._heard:
+            due.append((self._opened_at + limits.first_message_s, "first_message_s"))
+        if limits.idle_s is not None:
+            since = self._hub.clock.time() if self._paused_at is not None else self._heard_at
+            due.append((since + limits.idle_s, "idle_s"))
+        if not due:
+            self._silence_timer = None
+            return
+        when, limit = min(due)
+        if when <= self._hub.clock.time():
+            self._violate(limit)
+        else:
+            self._silence_timer = self._hub.clock.call_at(when, self._watch_silence)
+
+    # The end
+
+    def lost(self, code: int, reason: str) -> None:
+        """The transport has let go (see `TransportUser`)."""
+        if self._phase is Phase.OPEN:
+            self._set_end(code, reason)
+        self._enter(Phase.CLOSED)
+        self._discard_outbox()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
+        self._hub.released(self)
+        self._wake_receiver()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)

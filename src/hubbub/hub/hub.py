@@ -1,0 +1,189 @@
+"""The core of a hub: the connections of this process and the channels that they hear.
+
+Everyone hears `$all`, the connections of a user hear `$user:<id>`; a broadcast and a send to a user are publications
+on these reserved channels, so there is one way to reach many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from ..errors import Denied
+from ..interfaces import Clock, Timer
+from ..model import OutboxPolicy
+from ..state.index import ChannelIndex
+from ..wire.prepared import payload_size
+from .admission import Admission
+from .connection import CoreConnection
+from .fanout import fan_out, prepare
+from .statistics import Counters, Statistics
+
+__all__ = ("EVERYONE", "CoreHub", "user_channel")
+
+EVERYONE = "$all"
+_USER = "$user:"
+
+
+def user_channel(user: str) -> str:
+    """Return the reserved channel that the connections of `user` hear."""
+    return _USER + user
+
+
+class CoreHub:
+    """Who is connected and who hears what, in this process.
+
+    Args:
+        clock: The time, and calls at a time.
+        admission: The counts against the hub's own limits.
+        policy_of: The policy that a channel's family has declared, or `None`.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        admission: Admission,
+        policy_of: Callable[[str], OutboxPolicy | None],
+    ) -> None:
+        self.clock = clock
+        self.admission = admission
+        self.counters = Counters()
+        self.connections: dict[str, CoreConnection] = {}
+        self.is_draining = False
+        self._policy_of = policy_of
+        self._policies: dict[str, OutboxPolicy | None] = {}
+        self._index: ChannelIndex[CoreConnection] = ChannelIndex()
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` once in so many seconds."""
+        return self.clock.call_at(self.clock.time() + seconds, callback)
+
+    # Coming and going
+
+    def admit(self, connection: CoreConnection) -> None:
+        """Count a connection that is about to be accepted; `released` takes it back.
+
+        Raises:
+            Denied: The hub is draining, or a limit is reached; nothing has changed then.
+        """
+        user, address = connection.user, connection.address
+        if self.is_draining:
+            raise Denied("Shutting down", limit="draining", status=503, headers={"Retry-After": "1"})
+        for admission in connection.settings.admissions:
+            admission.check(user, address)
+        for admission in connection.settings.admissions:
+            admission.enter(user, address)
+        connection.is_admitted = True
+
+    def refused(self, denied: Denied) -> None:
+        """Count a refused handshake."""
+        self.counters.refused[denied.limit or "denied"] += 1
+
+    def opened(self, connection: CoreConnection) -> None:
+        """An admitted connection is open: it is found, and hears what is meant for everyone and for its user."""
+        self.counters.accepted += 1
+        self.connections[connection.id] = connection
+        self._join(connection, EVERYONE)
+        if connection.user is not None:
+            self._join(connection, user_channel(connection.user))
+
+    def ended(self, connection: CoreConnection) -> None:
+        """A connection is open no more: nobody finds it, and it hears nothing."""
+        self.counters.closed[connection.close_code] += 1
+        del self.connections[connection.id]
+        for channel in self._index.remove(connection):
+            del self._policies[channel]
+
+    def released(self, connection: CoreConnection) -> None:
+        """A connection that was admitted holds nothing any more."""
+        if not connection.is_admitted:
+            return
+        connection.is_admitted = False
+        for admission in connection.settings.admissions:
+            admission.leave(connection.user, connection.address)
+
+    # Channels
+
+    def join(self, connection: CoreConnection, channel: str) -> None:
+        """Let a connection hear a public channel; joining twice is joining once.
+
+        Raises:
+            Denied: The name is too long, or the connection hears as many channels as it may.
+            ValueError: The name is empty or reserved.
+        """
+        limits = connection.settings.limits
+        check_channel(channel)
+        name_bytes = limits.channel_name_bytes
+        if name_bytes is not None and payload_size(channel) > name_bytes:
+            raise self._over("channel_name_bytes", f"A channel's name may have {name_bytes} bytes")
+        joined = self.channels_of(connection)
+        if channel in joined:
+            return
+        if limits.channels_per_connection is not None and len(joined) >= limits.channels_per_connection:
+            raise self._over(
+                "channels_per_connection", f"A connection may join {limits.channels_per_connection} channels"
+            )
+        self._join(connection, channel)
+
+    def leave(self, connection: CoreConnection, channel: str) -> None:
+        """Let a connection hear a channel no more; leaving one that it does not hear does nothing."""
+        if self._index.leave(channel, connection).edge:
+            del self._policies[channel]
+
+    def channels_of(self, connection: CoreConnection) -> frozenset[str]:
+        """Return the public channels that a connection hears."""
+        return frozenset(channel for channel in self._index.channels(connection) if not channel.startswith("$"))
+
+    def hears(self, connection: CoreConnection, channel: str) -> bool:
+        """Return whether a connection hears a channel."""
+        return self._index.contains(channel, connection)
+
+    def subscribers(self, channel: str) -> tuple[CoreConnection, ...]:
+        """Return the connections that hear a channel now."""
+        return self._index.subscribers(channel)
+
+    def publish(self, channel: str, message: object, exclude: Collection[CoreConnection] = ()) -> bool:
+        """Hand a message to all who hear a channel; return whether it had to be queued for any of them.
+
+        Raises:
+            TypeError: The message has no JSON form.
+            ValueError: It has no UTF-8 form.
+        """
+        frame = prepare(message)
+        self.counters.published += 1
+        recipients = self._index.subscribers(channel)
+        if not recipients:
+            return False
+        return fan_out(frame, channel, self._policies[channel], recipients, exclude)
+
+    def statistics(self) -> Statistics:
+        """Return what the hub has seen and what it holds now."""
+        names = self._index.names()
+        return self.counters.snapshot(
+            connections=len(self.connections),
+            users=sum(name.startswith(_USER) for name in names),
+            channels=sum(not name.startswith("$") for name in names),
+            queued_bytes=sum(connection.queued_bytes for connection in self.connections.values()),
+        )
+
+    def _join(self, connection: CoreConnection, channel: str) -> None:
+        if self._index.join(channel, connection).edge:
+            self._policies[channel] = self._policy_of(channel)
+
+    def _over(self, limit: str, reason: str) -> Denied:
+        self.counters.violations[limit] += 1
+        return Denied(reason, limit=limit)
+
+
+def check_channel(channel: str) -> None:
+    """Refuse a name that is no public channel's.
+
+    Raises:
+        ValueError: It is empty, begins with `$`, or has no UTF-8 form.
+    """
+    if not isinstance(channel, str) or not channel or channel.startswith("$"):
+        raise ValueError(f"channel {channel!r}: give a non-empty string that does not begin with '$'")
+    try:
+        payload_size(channel)
+    except UnicodeEncodeError:
+        raise ValueError(f"channel {channel!r}: the name has no UTF-8 form") from None

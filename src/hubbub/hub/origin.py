@@ -1,0 +1,137 @@
+"""Whether a browser's page may open a connection here.
+
+Browsers let any page open a WebSocket to any host and send the user's cookies with it; the `Origin` header is all that
+tells the pages apart (RFC 6455 section 10.2). The rule compares it with the `Host` header, as text, and never with a
+URL that was put together from headers.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ..errors import Denied
+
+__all__ = ("OriginPolicy",)
+
+logger = logging.getLogger("hubbub")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+
+
+class OriginPolicy:
+    """Refuses handshakes from pages of foreign origins.
+
+    Args:
+        allowed: Origins that may connect beside the application's own, such as `https://app.example.com`. `*` lets
+            everyone in, `null` lets in pages without an origin (sandboxed frames, files).
+
+    Raises:
+        TypeError: `allowed` is a single string.
+        ValueError: An entry is not an origin.
+    """
+
+    def __init__(self, allowed: Sequence[str] = ()) -> None:
+        if isinstance(allowed, str):
+            raise TypeError(f"allowed_origins={allowed!r}: give a tuple of origins, such as ({allowed!r},)")
+        self._everyone = "*" in allowed
+        self._null = "null" in allowed
+        self._allowed = {_configured(entry) for entry in allowed if entry not in ("*", "null")}
+
+    def check(self, scheme: str, headers: Headers) -> None:
+        """Let a handshake pass.
+
+        Args:
+            scheme: `ws` or `wss`, as the ASGI scope has it.
+            headers: The request's headers, names in lower case.
+
+        Raises:
+            Denied: The page is of a foreign origin.
+        """
+        if self._everyone:
+            return
+        origins = [value for name, value in headers if name == b"origin"]
+        if not origins:
+            return  # not a browser
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(origins) == 1 and len(hosts) <= 1 and self._admits(origins[0], hosts[0] if hosts else b"", scheme):
+            return
+        logger.warning(
+            "refused a WebSocket from origin %r to host %r: list the origin in allowed_origins, or let the proxy in "
+            "front pass the Host header on",
+            _text(b", ".join(origins)),
+            _text(b", ".join(hosts)),
+        )
+        raise Denied("This origin may not connect", limit="allowed_origins")
+
+    def _admits(self, header: bytes, host: bytes, scheme: str) -> bool:
+        text = _text(header)
+        if text == "null":
+            return self._null
+        origin = _parse(text)
+        return origin is not None and (origin in self._allowed or _is_own(origin, _text(host), scheme))
+
+
+def _configured(entry: str) -> _Origin:
+    origin = _parse(entry)
+    if origin is None:
+        raise ValueError(
+            f"allowed_origins: {entry!r} is not an origin; write scheme://host or scheme://host:port without a path, "
+            "'*' for everyone"
+        )
+    return origin
+
+
+def _text(header: bytes) -> str:
+    return header.decode("utf-8", "backslashreplace").strip()
+
+
+def _parse(text: str) -> _Origin | None:
+    """Return the origin that `text` names, or `None` if it names none (RFC 6454 section 7)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        return None
+    host = _normalised(parts.hostname)
+    return None if host is None else _Origin(parts.scheme, host, port or _DEFAULT_PORTS.get(parts.scheme))
+
+
+def _normalised(host: str) -> str | None:
+    if host.isascii():
+        return host.lower()
+    try:
+        return host.encode("idna").decode().lower()
+    except UnicodeError:
+        return None
+
+
+def _is_own(origin: _Origin, host_header: str, scheme: str) -> bool:
+    if origin.scheme not in ("http", "https") or (origin.scheme == "http" and scheme == "wss"):
+        return False
+    host = _parse(f"{origin.scheme}://{host_header}")
+    if host is None or host.port != origin.port:
+        return False
+    return host.host == origin.host or (_is_loopback(host.host) and _is_loopback(origin.host))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address == ipaddress.IPv6Address("::1") or address in ipaddress.ip_network("127.0.0.0/8")

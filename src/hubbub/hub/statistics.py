@@ -1,0 +1,94 @@
+"""The hub's counters and the frozen record that users see of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+__all__ = ("Counters", "Statistics")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one hub has seen in this process since it started.
+
+    Args:
+        connections: Open connections now.
+        users: Users with an open connection now.
+        channels: Channels that somebody has joined now.
+        queued_bytes: Bytes in the outboxes now.
+        accepted: Connections accepted.
+        refused: Handshakes refused, by limit.
+        closed: Connections ended, by close code.
+        messages_received: Messages from clients.
+        bytes_received: Their payload bytes.
+        published: Calls of broadcast, publish and send(user).
+        deliveries: Messages handed to transports or queued in outboxes, one for each recipient.
+        bytes_sent: Their payload bytes.
+        dropped: Publications dropped for slow clients, by policy.
+        undelivered: Direct sends to a connection that had ended.
+        discarded: Messages, queued or received, that were thrown away because their connection ended.
+        invalid_messages: Messages that did not fit `Connection[In]`.
+        violations: Connections ended and calls denied over a limit, by limit.
+    """
+
+    connections: int
+    users: int
+    channels: int
+    queued_bytes: int
+    accepted: int
+    refused: Mapping[str, int]
+    closed: Mapping[int, int]
+    messages_received: int
+    bytes_received: int
+    published: int
+    deliveries: int
+    bytes_sent: int
+    dropped: Mapping[str, int]
+    undelivered: int
+    discarded: int
+    invalid_messages: int
+    violations: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters behind `Statistics`, while they count."""
+
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    closed: Counter[int] = field(default_factory=Counter)
+    messages_received: int = 0
+    bytes_received: int = 0
+    published: int = 0
+    deliveries: int = 0
+    bytes_sent: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    undelivered: int = 0
+    discarded: int = 0
+    invalid_messages: int = 0
+    violations: Counter[str] = field(default_factory=Counter)
+
+    def snapshot(self, *, connections: int, users: int, channels: int, queued_bytes: int) -> Statistics:
+        """Return the record of now; `connections` and the like are what only the hub can count."""
+        return Statistics(
+            connections=connections,
+            users=users,
+            channels=channels,
+            queued_bytes=queued_bytes,
+            accepted=self.accepted,
+            refused=MappingProxyType(dict(self.refused)),
+            closed=MappingProxyType(dict(self.closed)),
+            messages_received=self.messages_received,
+            bytes_received=self.bytes_received,
+            published=self.published,
+            deliveries=self.deliveries,
+            bytes_sent=self.bytes_sent,
+            dropped=MappingProxyType(dict(self.dropped)),
+            undelivered=self.undelivered,
+            discarded=self.discarded,
+            invalid_messages=self.invalid_messages,
+            violations=MappingProxyType(dict(self.violations)),
+        )

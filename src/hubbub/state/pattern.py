@@ -1,0 +1,103 @@
+"""Patterns of channel names, such as `room:{room}`."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+__all__ = ("ChannelPattern",)
+
+_TOKEN = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|([^{}]+)")
+
+
+class ChannelPattern:
+    """A channel name with `{parameters}`; each stands for one or more characters except `:`.
+
+    Args:
+        pattern: For example `room:{room}` or `game:{game}:{team}`.
+
+    Raises:
+        ValueError: The pattern is empty, begins with `$`, has a brace without its partner, a parameter that is not an
+            identifier, the same parameter twice, or two parameters side by side.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._literals, self.parameters = _parse(pattern)
+        self._regex = re.compile("([^:]+)".join(map(re.escape, self._literals)), re.DOTALL)
+
+    def __repr__(self) -> str:
+        return f"ChannelPattern({self.pattern!r})"
+
+    def matches(self, name: str) -> bool:
+        """Return whether `name` is one of this pattern's channels."""
+        return self._regex.fullmatch(name) is not None
+
+    def name(self, parameters: dict[str, object]) -> str:
+        """Return the channel of these parameters.
+
+        Raises:
+            TypeError: A parameter is missing or unknown.
+            ValueError: A parameter is empty or contains `:`.
+        """
+        if parameters.keys() != set(self.parameters):
+            raise TypeError(f"channel {self.pattern!r} takes {self.parameters}, not {tuple(parameters)}")
+        values = [str(parameters[parameter]) for parameter in self.parameters]
+        for parameter, value in zip(self.parameters, values, strict=True):
+            if not value or ":" in value:
+                raise ValueError(f"channel {self.pattern!r}: {parameter}={value!r} must be non-empty and without ':'")
+        return self._literals[0] + "".join(
+            value + literal for value, literal in zip(values, self._literals[1:], strict=True)
+        )
+
+    def overlaps(self, other: ChannelPattern) -> bool:
+        """Return whether some name belongs to both patterns."""
+        return _intersect(self._symbols(), other._symbols())
+
+    def _symbols(self) -> tuple[str, ...]:
+        """The pattern as characters, with a parameter as one `{` (any character) and one `}` (any number more)."""
+        symbols = list(self._literals[0])
+        for literal in self._literals[1:]:
+            symbols += ["{", "}", *literal]
+        return tuple(symbols)
+
+
+def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
+    if not pattern or pattern.startswith("$"):
+        raise ValueError(f"channel pattern {pattern!r}: it must be non-empty and not begin with '$', which is reserved")
+    tokens = list(_TOKEN.finditer(pattern))
+    if "".join(token.group() for token in tokens) != pattern:
+        raise ValueError(f"channel pattern {pattern!r}: write each parameter as {{name}}, an identifier in braces")
+    literals, parameters = [""], list[str]()
+    for token in tokens:
+        if token.group(1) is None:
+            literals[-1] += token.group()
+            continue
+        if parameters and not literals[-1]:
+            raise ValueError(f"channel pattern {pattern!r}: put something between two parameters, such as ':'")
+        parameters.append(token.group(1))
+        literals.append("")
+    if len(set(parameters)) != len(parameters):
+        raise ValueError(f"channel pattern {pattern!r}: a parameter appears twice")
+    return literals, tuple(parameters)
+
+
+def _intersect(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
+    """Return whether two symbol sequences match a common string, by walking both at once."""
+
+    @cache
+    def walk(i: int, j: int) -> bool:
+        a = left[i] if i < len(left) else None
+        b = right[j] if j < len(right) else None
+        if a is None and b is None:
+            return True
+        # "}" stands for any number of characters: stop it here, or let it take what the other side has.
+        if a == "}" and (walk(i + 1, j) or (b not in (None, ":", "}") and walk(i, j + 1))):
+            return True
+        if b == "}" and (walk(i, j + 1) or (a not in (None, ":", "}") and walk(i + 1, j))):
+            return True
+        if a is None or b is None or "}" in (a, b):
+            return False
+        return (a == b or ("{" in (a, b) and ":" not in (a, b))) and walk(i + 1, j + 1)
+
+    return walk(0, 0)
