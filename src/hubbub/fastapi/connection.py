@@ -14,6 +14,7 @@ from ..errors import Denied, InvalidMessage
 from ..hub.connection import ConnectionEnded, CoreConnection, Phase, Settings
 from ..hub.fanout import prepare
 from ..hub.hub import CoreHub
+from ..interfaces import Transport
 from ..model import CloseCode
 from ..server.fallback import AsgiTransport
 from ..wire.prepared import PreparedFrame
@@ -162,9 +163,13 @@ class Connection(CoreConnection, Generic[In, Out]):
             await asyncio.shield(self._acceptance)
 
     def _take_over(self) -> None:
-        """From here on the socket's own `send` and `receive` go through the hub too: one order, one set of limits."""
+        """Put the connection on its transport: the server's own, or the fallback over ASGI.
+
+        From here on the socket's `send` and `receive` go through the hub too: one order, one set of limits.
+        """
         websocket = self.websocket
-        transport = AsgiTransport(websocket._receive, websocket._send)
+        extensions: Mapping[str, Any] = websocket.scope.get("extensions") or {}
+        transport: Transport = extensions.get("hubbub") or AsgiTransport(websocket._receive, websocket._send)
         websocket._receive = self._asgi_receive
         websocket._send = self._asgi_send
         self.open(transport)

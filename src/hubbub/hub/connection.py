@@ -145,7 +145,7 @@ class CoreConnection:
         self._paused_at: float | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._is_congested = False
-        self._outbox: OutboxQueue | None = None
+        self._outbox: OutboxQueue[PreparedFrame] | None = None
         self._waiting: deque[tuple[PreparedFrame, asyncio.Future[None]]] = deque()
         self._closed: asyncio.Future[None] | None = None
         self._close_timer: Timer | None = None
@@ -265,7 +265,7 @@ class CoreConnection:
             self._transport.write(frame)
             return False
         policy = policy or self.settings.outbox.policy
-        queued, lost = self._queue().offer(frame, channel, policy)
+        queued, lost = self._queue().offer(frame, frame.size, channel, policy)
         if lost:
             counters.dropped[policy] += lost
         if queued:
@@ -305,7 +305,7 @@ class CoreConnection:
         if current_connection.get() is self:
             raise ended
 
-    def _queue(self) -> OutboxQueue:
+    def _queue(self) -> OutboxQueue[PreparedFrame]:
         if self._outbox is None:
             self._outbox = OutboxQueue(self.settings.outbox.bytes)
         return self._outbox
@@ -317,7 +317,7 @@ class CoreConnection:
         self._hub.counters.deliveries += 1
         self._hub.counters.bytes_sent += frame.size
         if self._is_congested:
-            self._queue().put(frame)
+            self._queue().put(frame, frame.size)
         else:
             assert self._transport is not None
             self._transport.write(frame)

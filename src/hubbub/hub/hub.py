@@ -89,7 +89,7 @@ class CoreHub:
 
     def ended(self, connection: CoreConnection) -> None:
         """A connection is open no more: nobody finds it, and it hears nothing."""
-        self.counters.closed[connection.close_code] += 1
+        self.counters.closed[int(connection.close_code)] += 1
         del self.connections[connection.id]
         for channel in self._index.remove(connection):
             del self._policies[channel]

@@ -14,16 +14,18 @@ A message larger than the bound is taken when nothing else is queued, or nothing
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from ..model import OutboxPolicy
-from ..wire.prepared import PreparedFrame
 
 __all__ = ("ENTRY_BYTES", "Offer", "OutboxQueue")
 
 ENTRY_BYTES = 200
 """What a queued message costs beside its payload (OrderedDict node, entry, sequence number: 197 bytes by tracemalloc
 on CPython 3.11). Counted, or a million one-byte messages would fit into the default bound."""
+
+
+M = TypeVar("M")
 
 
 class Offer(NamedTuple):
@@ -33,8 +35,8 @@ class Offer(NamedTuple):
     lost: int
 
 
-class _Entry(NamedTuple):
-    frame: PreparedFrame
+class _Entry(NamedTuple, Generic[M]):
+    message: M
     channel: str | None
     cost: int
 
@@ -49,7 +51,7 @@ class _Channel:
         self.cost = 0
 
 
-class OutboxQueue:
+class OutboxQueue(Generic[M]):
     """The queue of one connection.
 
     Args:
@@ -61,7 +63,7 @@ class OutboxQueue:
     def __init__(self, bound: int) -> None:
         self.bound = bound
         self.bytes = 0
-        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._entries: OrderedDict[int, _Entry[M]] = OrderedDict()
         self._channels: dict[str, _Channel] = {}
         self._next = 0
 
@@ -72,13 +74,13 @@ class OutboxQueue:
         """Return whether a message of `size` bytes fits into `share` of the bound; into an empty queue any does."""
         return not self._entries or self.bytes + size + ENTRY_BYTES <= self.bound * share
 
-    def put(self, frame: PreparedFrame) -> None:
-        """Queue a direct send. The caller has asked `has_room`."""
-        self._append(_Entry(frame, None, frame.size + ENTRY_BYTES))
+    def put(self, message: M, size: int) -> None:
+        """Queue a direct send of `size` bytes. The caller has asked `has_room`."""
+        self._append(_Entry(message, None, size + ENTRY_BYTES))
 
-    def offer(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy) -> Offer:
-        """Queue a publication of `channel` as far as `policy` allows."""
-        entry = _Entry(frame, channel, frame.size + ENTRY_BYTES)
+    def offer(self, message: M, size: int, channel: str, policy: OutboxPolicy) -> Offer:
+        """Queue a publication of `channel`, of `size` bytes, as far as `policy` allows."""
+        entry = _Entry(message, channel, size + ENTRY_BYTES)
         if policy == "latest" and channel in self._channels:
             return self._replace(entry, self._channels[channel])
         if policy == "drop_oldest":
@@ -90,7 +92,7 @@ class OutboxQueue:
             self._track(channel, entry)
         return Offer(True, 0)
 
-    def pop(self) -> PreparedFrame | None:
+    def pop(self) -> M | None:
         """Take the oldest message, or `None` when there is none."""
         if not self._entries:
             return None
@@ -99,22 +101,22 @@ class OutboxQueue:
         channel = self._channels.get(entry.channel) if entry.channel is not None else None
         if channel is not None and channel.sequences[0] == sequence:
             self._untrack_oldest(entry)
-        return entry.frame
+        return entry.message
 
-    def _fits(self, entry: _Entry) -> bool:
+    def _fits(self, entry: _Entry[M]) -> bool:
         return not self._entries or self.bytes + entry.cost <= self.bound
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, entry: _Entry[M]) -> None:
         self._entries[self._next] = entry
         self._next += 1
         self.bytes += entry.cost
 
-    def _track(self, name: str, entry: _Entry) -> None:
+    def _track(self, name: str, entry: _Entry[M]) -> None:
         channel = self._channels.setdefault(name, _Channel())
         channel.sequences.append(self._next - 1)
         channel.cost += entry.cost
 
-    def _untrack_oldest(self, entry: _Entry) -> None:
+    def _untrack_oldest(self, entry: _Entry[M]) -> None:
         assert entry.channel is not None
         channel = self._channels[entry.channel]
         channel.sequences.popleft()
@@ -122,7 +124,7 @@ class OutboxQueue:
         if not channel.sequences:
             del self._channels[entry.channel]
 
-    def _replace(self, entry: _Entry, channel: _Channel) -> Offer:
+    def _replace(self, entry: _Entry[M], channel: _Channel) -> Offer:
         sequence = channel.sequences[-1]
         old = self._entries[sequence]
         after = self.bytes - old.cost + entry.cost
@@ -133,7 +135,7 @@ class OutboxQueue:
         channel.cost += entry.cost - old.cost
         return Offer(True, 1)
 
-    def _push_out(self, entry: _Entry, name: str) -> Offer:
+    def _push_out(self, entry: _Entry[M], name: str) -> Offer:
         channel = self._channels.get(name)
         own = channel.cost if channel is not None else 0
         others = self.bytes - own
