@@ -94,7 +94,9 @@ class EndpointEnd:
 
     async def _close(self, raised: Exception | None) -> bool:
         match raised:
-            case None | WebSocketDisconnect():
+            case None:
+                code, reason = CloseCode.NORMAL, ""
+            case Exception() if _is_disconnect(raised):
                 code, reason = CloseCode.NORMAL, ""
             case Denied():
                 code, reason = CloseCode.POLICY_VIOLATION, raised.limit or raised.reason
@@ -105,6 +107,13 @@ class EndpointEnd:
         self._connection.end(code, _shortened(reason))
         await self._connection.wait_closed()
         return code is not CloseCode.INTERNAL_ERROR
+
+
+def _is_disconnect(raised: Exception) -> bool:
+    """Return whether this only says that the connection has ended, also as a `TaskGroup` puts it."""
+    if isinstance(raised, ExceptionGroup):
+        return raised.split(WebSocketDisconnect)[1] is None
+    return isinstance(raised, WebSocketDisconnect)
 
 
 def _body(denied: Denied) -> dict[str, str | None]:
