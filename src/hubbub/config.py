@@ -62,7 +62,8 @@ class Limits:
             # The comparison is written so that NaN fails it too.
             if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
                 kind = "whole number above 0" if name in _COUNTS else "number above 0"
-                raise ValueError(f"Limits({name}={value!r}): give a {kind}, or None for no limit")
+                none = "" if name == "message_burst" else ", or None for no limit"
+                raise ValueError(f"Limits({name}={value!r}): give a {kind}{none}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..hub.hub import check_channel
-from ..model import OutboxPolicy
 from ..state.pattern import ChannelPattern
+from .connection import Connection
 
-if TYPE_CHECKING:
-    from ..hub.connection import CoreConnection
+__all__ = ("Channel", "ChannelFamily")
 
-__all__ = ("Channel", "ChannelFamily", "channel_name")
-
-Exclude = "CoreConnection | Iterable[CoreConnection] | None"
 Publish = Callable[..., Awaitable[None]]
 
 
@@ -39,7 +35,7 @@ class Channel:
         return hash(self.name)
 
     async def publish(
-        self, message: object, *, exclude: CoreConnection | Iterable[CoreConnection] | None = None
+        self, message: object, *, exclude: Connection[Any, Any] | Iterable[Connection[Any, Any]] | None = None
     ) -> None:
         """Send a message to all who have joined the channel: see `Hub.publish`."""
         await self._publish(self.name, message, exclude=exclude)
@@ -48,13 +44,12 @@ class Channel:
 class ChannelFamily:
     """The channels of one pattern, with their options. `hub.channels(pattern, …)` gives it; call it for a channel."""
 
-    def __init__(self, pattern: ChannelPattern, policy: OutboxPolicy | None, publish: Publish) -> None:
-        self.pattern = pattern
-        self.policy = policy
+    def __init__(self, pattern: ChannelPattern, publish: Publish) -> None:
+        self._pattern = pattern
         self._publish = publish
 
     def __repr__(self) -> str:
-        return f"<ChannelFamily {self.pattern.pattern}>"
+        return f"<ChannelFamily {self._pattern.pattern}>"
 
     def __call__(self, **parameters: object) -> Channel:
         """Return the channel of these parameters.
@@ -63,16 +58,4 @@ class ChannelFamily:
             TypeError: A parameter is missing or unknown.
             ValueError: A parameter is empty or contains `:`.
         """
-        return Channel(self.pattern.name(parameters), self._publish)
-
-
-def channel_name(channel: str | Channel) -> str:
-    """Return the name of a public channel.
-
-    Raises:
-        ValueError: The name is empty or begins with `$`.
-    """
-    if isinstance(channel, Channel):
-        return channel.name
-    check_channel(channel)
-    return channel
+        return Channel(self._pattern.name(parameters), self._publish)

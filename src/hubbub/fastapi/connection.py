@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from starlette.datastructures import Address, Headers, QueryParams, State
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from typing_extensions import TypeVar
 
 from ..errors import Denied, InvalidMessage
-from ..hub.connection import ConnectionEnded, CoreConnection, Phase, Settings
+from ..hub.connection import ConnectionEnded, CoreConnection, Phase
 from ..hub.fanout import prepare
-from ..hub.hub import CoreHub
+from ..hub.hub import CoreHub, check_channel
 from ..interfaces import Transport
 from ..model import CloseCode
 from ..server.fallback import AsgiTransport
 from ..wire.prepared import PreparedFrame
-from .channels import Channel, channel_name
-from .typed import UNTYPED, MessageTypes, validates_outgoing
+from .typed import MessageTypes, validates_outgoing
 
 if TYPE_CHECKING:
     from starlette.types import Message
 
-__all__ = ("Connection", "check_close")
+__all__ = ("Connection", "NamedChannel", "channel_name", "check_close", "core_of", "shortened")
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
 
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 _REASON_BYTES = 123
+
+
+class NamedChannel(Protocol):
+    """What has a channel's name: a `Channel`."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+def channel_name(channel: str | NamedChannel) -> str:
+    """Return the name of a public channel.
+
+    Raises:
+        ValueError: The name is empty or begins with `$`.
+    """
+    name: Any = channel if isinstance(channel, str) else getattr(channel, "name", channel)
+    check_channel(name)
+    return str(name)
 
 
 def check_close(code: int, reason: str) -> None:
@@ -45,7 +63,12 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {_REASON_BYTES} fit")
 
 
-class Connection(CoreConnection, Generic[In, Out]):
+def shortened(reason: str) -> str:
+    """Return as much of a close reason as fits, cut between characters."""
+    return reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
+
+
+class Connection(Generic[In, Out]):
     """One WebSocket client, as its endpoint sees it. `Depends(hub)` gives it; it is not built by hand.
 
     It is accepted at its first use (send, receive, join) or by `accept`; until then a dependency can still refuse the
@@ -55,26 +78,58 @@ class Connection(CoreConnection, Generic[In, Out]):
     held against `Out`. `Connection[str]` and `Connection[bytes]` take text or binary messages only.
 
     Attributes:
-        id: A random name of this connection.
-        user: Who is connected, a `str` or `None`; can be set until the connection is accepted.
-        refusal: Turns a `Denied` into what is to be raised before acceptance.
-        settings: The limits and the outbox that hold for it.
         websocket: Starlette's `WebSocket`. Once the hub has accepted, its sends and receives go through the hub.
     """
 
-    def __init__(self, core: CoreHub, settings: Settings, websocket: WebSocket, types: MessageTypes = UNTYPED) -> None:
-        super().__init__(core, settings, websocket.client.host if websocket.client is not None else None)
+    def __init__(
+        self,
+        hub: CoreHub,
+        core: CoreConnection,
+        websocket: WebSocket,
+        types: MessageTypes,
+        refusal: Callable[[Denied], Exception],
+    ) -> None:
         self.websocket = websocket
-        self.refusal: Callable[[Denied], Exception] = _as_is
+        self._hub = hub
         self._core = core
         self._types = types
+        self._refusal = refusal
         self._checks_outgoing = types.outgoing is not Any and validates_outgoing(websocket.scope)
         self._acceptance: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} user={self.user!r} {self.phase.value}>"
+        return f"<Connection {self.id} user={self.user!r} {self._core.phase.value}>"
 
     # What is known of it
+
+    @property
+    def id(self) -> str:
+        """A random name of this connection, its key in `hub.connections`."""
+        return self._core.id
+
+    @property
+    def user(self) -> str | None:
+        """Who is connected, or `None` for nobody in particular. Can be set until the connection is accepted."""
+        return self._core.user
+
+    @user.setter
+    def user(self, user: str | None) -> None:
+        self._core.user = user
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is accepted and has not ended."""
+        return self._core.phase is Phase.OPEN
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code that it ended with, 1006 for a client that vanished; `None` while it has not ended."""
+        return self._core.close_code if self._core.phase in (Phase.CLOSING, Phase.CLOSED) else None
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that came with the close code."""
+        return self._core.close_reason
 
     @property
     def headers(self) -> Headers:
@@ -104,7 +159,7 @@ class Connection(CoreConnection, Generic[In, Out]):
     @property
     def channels(self) -> frozenset[str]:
         """The names of the channels that it has joined."""
-        return self._core.channels_of(self)
+        return self._hub.channels_of(self._core)
 
     # The handshake
 
@@ -125,7 +180,7 @@ class Connection(CoreConnection, Generic[In, Out]):
         Raises:
             Denied: A limit is reached or the hub is shutting down; leave it uncaught and the client gets the response.
             RuntimeError: The handshake has been answered already.
-            ValueError: The client does not offer the subprotocol.
+            ValueError: The client does not offer the subprotocol, or a header cannot be encoded.
             WebSocketDisconnect: The client is gone.
         """
         if self._acceptance is not None or self.websocket.application_state is not WebSocketState.CONNECTING:
@@ -136,18 +191,18 @@ class Connection(CoreConnection, Generic[In, Out]):
             raise ValueError(
                 f"subprotocol {subprotocol!r}: the client offers {self.websocket.scope.get('subprotocols')}"
             )
+        raw_headers = _raw_headers(headers)
         if user is not None:
             self.user = user
         try:
-            self._core.admit(self)
+            self._hub.admit(self._core)
         except Denied as denied:
-            raise self.refusal(denied) from None
+            raise self._refusal(denied) from None
         self._acceptance = asyncio.get_running_loop().create_future()
         try:
-            await self.websocket.accept(subprotocol, _raw_headers(headers))
+            await self.websocket.accept(subprotocol, raw_headers)
         except BaseException as error:
-            self._enter(Phase.CLOSED)
-            self._core.released(self)
+            self._core.fail()
             if isinstance(error, OSError):  # how ASGI servers say that the client is gone (ASGI 2.4)
                 raise ConnectionEnded(CloseCode.ABNORMAL, "") from None
             raise
@@ -172,7 +227,9 @@ class Connection(CoreConnection, Generic[In, Out]):
         transport: Transport = extensions.get("hubbub") or AsgiTransport(websocket._receive, websocket._send)
         websocket._receive = self._asgi_receive
         websocket._send = self._asgi_send
-        self.open(transport)
+        self._core.open(transport)
+        if self._hub.is_draining:
+            self._core.end(CloseCode.SERVICE_RESTART)
 
     # Messages
 
@@ -184,29 +241,30 @@ class Connection(CoreConnection, Generic[In, Out]):
             RuntimeError: Another task is receiving already.
             WebSocketDisconnect: The connection has ended; it carries the close code.
         """
-        if self._phase is Phase.CONNECTING:
+        if self._core.phase is Phase.CONNECTING:
             await self._accepted()
         while True:
-            data = await self.take()
+            data = await self._core.take()
             if not self._types.takes(data):
-                self._core.counters.invalid_messages += 1
-                self.end(CloseCode.UNSUPPORTED_DATA, "text expected" if isinstance(data, bytes) else "binary expected")
+                self._hub.counters.invalid_messages += 1
+                self._core.end(
+                    CloseCode.UNSUPPORTED_DATA, "text expected" if isinstance(data, bytes) else "binary expected"
+                )
                 continue
             try:
                 return cast(In, self._types.decode(data))
             except InvalidMessage as invalid:
-                self._core.counters.invalid_messages += 1
-                if self.settings.on_invalid == "raise":
+                self._hub.counters.invalid_messages += 1
+                if self._core.settings.on_invalid == "raise":
                     raise
                 await self._answer(invalid)
 
     async def _answer(self, invalid: InvalidMessage) -> None:
-        if self.settings.on_invalid == "close":
-            self.end(invalid.close_code, "invalid_message")
+        if self._core.settings.on_invalid == "close":
+            self._core.end(invalid.close_code, "invalid_message")
         else:
-            await self.send_frame(
-                prepare({"type": "error", "code": "invalid_message", "errors": invalid.errors}),
-            )
+            answer = {"type": "error", "code": "invalid_message", "errors": invalid.errors}
+            await self._core.send_frame(prepare(answer))
 
     def __aiter__(self) -> AsyncIterator[In]:
         return self
@@ -232,11 +290,11 @@ class Connection(CoreConnection, Generic[In, Out]):
         frame = prepare(message)
         if self._checks_outgoing:
             self._types.check(message)
-        if self._phase is Phase.CONNECTING:
+        if self._core.phase is Phase.CONNECTING:
             await self._accepted()
-        await self.send_frame(frame)
+        await self._core.send_frame(frame)
 
-    async def join(self, channel: str | Channel) -> None:
+    async def join(self, channel: str | NamedChannel) -> None:
         """Hear what is published on a channel from now on; joining twice is joining once.
 
         Raises:
@@ -244,19 +302,19 @@ class Connection(CoreConnection, Generic[In, Out]):
             ValueError: The name is empty or begins with `$`.
             WebSocketDisconnect: The connection has ended.
         """
-        if self._phase is Phase.CONNECTING:
+        if self._core.phase is Phase.CONNECTING:
             await self._accepted()
-        if self._phase is not Phase.OPEN:
-            raise ConnectionEnded(self.close_code, self.close_reason)
-        self._core.join(self, channel_name(channel))
+        if self._core.phase is not Phase.OPEN:
+            raise ConnectionEnded(self._core.close_code, self._core.close_reason)
+        self._hub.join(self._core, channel_name(channel))
 
-    async def leave(self, channel: str | Channel) -> None:
+    async def leave(self, channel: str | NamedChannel) -> None:
         """Hear a channel no more; leaving one that was not joined does nothing.
 
         Raises:
             ValueError: The name is empty or begins with `$`.
         """
-        self._core.leave(self, channel_name(channel))
+        self._hub.leave(self._core, channel_name(channel))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """End the connection, after what is queued for the client; before acceptance, refuse it with HTTP 403.
@@ -271,32 +329,35 @@ class Connection(CoreConnection, Generic[In, Out]):
             ValueError: The code is not one to send, or the reason is too long.
         """
         check_close(code, reason)
-        if self._phase is Phase.CONNECTING:
+        if self._core.phase is Phase.CONNECTING:
             if self._acceptance is None:
-                raise Denied(reason or "The server refused the connection")
+                raise self._refusal(Denied(reason or "The server refused the connection"))
             await self._accepted()
-        self.end(code, reason)
-        await self.wait_closed()
+        self._core.end(code, reason)
+        await self._core.wait_closed()
 
     # The same for Starlette's own methods
 
     async def _asgi_receive(self) -> Message:
         try:
-            data = await self.take()
+            data = await self._core.take()
         except ConnectionEnded as ended:
             return {"type": "websocket.disconnect", "code": ended.code, "reason": ended.reason}
         return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
 
     async def _asgi_send(self, message: Message) -> None:
         if message["type"] == "websocket.close":
-            await self.close(message.get("code", 1000), message.get("reason") or "")
+            reason = message.get("reason")
+            self._core.end(message.get("code", CloseCode.NORMAL), shortened(reason) if isinstance(reason, str) else "")
+            await self._core.wait_closed()
             return
         text = message.get("text")
-        await self.send_frame(PreparedFrame(message["bytes"] if text is None else text))
+        await self._core.send_frame(PreparedFrame(message["bytes"] if text is None else text))
 
 
-def _as_is(denied: Denied) -> Exception:
-    return denied
+def core_of(connection: Connection[Any, Any]) -> CoreConnection:
+    """Return what a connection is built on."""
+    return connection._core
 
 
 def _raw_headers(headers: Iterable[tuple[bytes, bytes]] | Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:

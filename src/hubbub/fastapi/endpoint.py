@@ -1,31 +1,35 @@
 """The end of an endpoint: what becomes of the handshake or the connection when it returns or raises.
 
 FastAPI keeps two stacks of exits in a WebSocket's scope. The outer one, `fastapi_middleware_astack`, unwinds when every
-dependency has closed: there the connection is ended. By then FastAPI may have turned the endpoint's exception into
-something else (it answers an `HTTPException` with a response, which a server refuses once the handshake is done), so
-an exit on the inner one, `fastapi_inner_astack`, notes what was raised in the first place.
+dependency has closed and every exception handler has had its turn: there the handshake is answered or the connection is
+closed.
+
+Between the two stacks stand the exception handlers, and FastAPI's own for an `HTTPException` answers with a response,
+which no server takes once the handshake is done. So an exit on the inner stack, `fastapi_inner_astack`, turns such an
+exception into a `WebSocketException`, whose handler closes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException, WebSocketException
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import Denied
-from ..hub.connection import Phase
+from ..hub.connection import CoreConnection, Phase
 from ..hub.hub import CoreHub
 from ..model import CloseCode
-from .connection import Connection
+from .connection import shortened
 
 __all__ = ("EndpointEnd",)
 
-_REASON_BYTES = 123
+logger = logging.getLogger("hubbub")
 
 
 class EndpointEnd:
@@ -33,16 +37,18 @@ class EndpointEnd:
 
     Args:
         connection: The connection, not accepted yet.
-        core: Its hub.
+        hub: Its hub.
+        websocket: Its socket.
     """
 
-    def __init__(self, connection: Connection[Any, Any], core: CoreHub) -> None:
+    def __init__(self, connection: CoreConnection, hub: CoreHub, websocket: WebSocket) -> None:
         self._connection = connection
-        self._core = core
+        self._hub = hub
+        self._websocket = websocket
         self._raised: BaseException | None = None
-        scope = connection.websocket.scope
-        self.is_watched = "fastapi_middleware_astack" in scope and "fastapi_inner_astack" in scope
-        if self.is_watched:
+        scope = websocket.scope
+        self._is_watched = "fastapi_middleware_astack" in scope and "fastapi_inner_astack" in scope
+        if self._is_watched:
             scope["fastapi_inner_astack"].push(self._note)
             scope["fastapi_middleware_astack"].push_async_exit(self._finish)
 
@@ -51,74 +57,98 @@ class EndpointEnd:
 
         Without FastAPI's stacks nobody would answer a `Denied`; Starlette answers an `HTTPException`.
         """
-        if self.is_watched:
+        if self._is_watched:
             return denied
-        self._core.refused(denied)
+        self._hub.refused(denied)
         headers = {"content-type": "application/json", **denied.headers}
         return HTTPException(denied.status, json.dumps(_body(denied)), headers)
 
     def _note(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._raised = error
+        """Note what the endpoint raised; refusals are put in the words that fit an open connection."""
+        self._raised = cause = _cause(error)
+        if self._connection.phase is Phase.CONNECTING:
+            if isinstance(cause, Denied):
+                self._hub.refused(cause)
+                if cause is not error:
+                    raise cause
+            return
+        match cause:
+            case Denied():
+                raise WebSocketException(CloseCode.POLICY_VIOLATION, shortened(cause.limit or cause.reason)) from cause
+            case HTTPException():
+                raise WebSocketException(CloseCode.POLICY_VIOLATION, shortened(str(cause.detail))) from cause
 
     async def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """Answer, or close; return whether `error` has been dealt with."""
-        raised, self._raised = self._raised or error, None
+        """Answer the handshake, or close; return whether `error` has been dealt with."""
+        raised, self._raised = self._raised, None
         try:
-            if self._connection.phase is Phase.CONNECTING:
-                return await self._refuse(raised, error)
-            if isinstance(raised, Exception | None):
-                return await self._close(raised)
+            if isinstance(error, Exception | None):
+                if self._connection.phase is Phase.CONNECTING:
+                    return await self._refuse(raised, error)
+                return await self._close(raised, error)
         except asyncio.CancelledError:
             self._connection.abort()
             raise
         self._connection.abort()
         return False
 
-    async def _refuse(self, raised: BaseException | None, error: BaseException | None) -> bool:
-        websocket = self._connection.websocket
-        if raised is not None and not isinstance(error, Denied):
-            return False  # FastAPI has answered, or the server will
+    async def _refuse(self, raised: BaseException | None, error: Exception | None) -> bool:
+        websocket = self._websocket
         if websocket.application_state is not WebSocketState.CONNECTING:
             return False
-        denied = error if isinstance(error, Denied) else Denied("The endpoint did not accept the connection")
-        self._core.refused(denied)
-        if "websocket.http.response" in websocket.scope.get("extensions", {}):
-            await websocket.send_denial_response(JSONResponse(_body(denied), denied.status, denied.headers))
+        can_deny = "websocket.http.response" in websocket.scope.get("extensions", {})
+        if isinstance(error, Denied):
+            denied = error
+            if raised is not error:
+                self._hub.refused(denied)
+        elif raised is None and error is None:
+            denied = Denied("The endpoint did not accept the connection")
+            self._hub.refused(denied)
+        elif isinstance(raised, HTTPException) and error is not None and not can_deny:
+            denied = Denied(str(raised.detail))  # FastAPI's answer, which this server has refused to send
         else:
-            await websocket.close(CloseCode.POLICY_VIOLATION)
+            return False  # FastAPI has answered, or the server will
+        try:
+            if can_deny:
+                await websocket.send_denial_response(JSONResponse(_body(denied), denied.status, denied.headers))
+            else:
+                await websocket.close(CloseCode.POLICY_VIOLATION)
+        except (OSError, RuntimeError) as failure:
+            # The client is gone, or something else has answered already.
+            logger.debug("a refusal could not be sent: %r", failure)
         return True
 
-    async def _close(self, raised: Exception | None) -> bool:
-        match raised:
-            case None:
-                code, reason = CloseCode.NORMAL, ""
-            case Exception() if _is_disconnect(raised):
-                code, reason = CloseCode.NORMAL, ""
-            case Denied():
-                code, reason = CloseCode.POLICY_VIOLATION, raised.limit or raised.reason
-            case HTTPException():
-                code, reason = CloseCode.POLICY_VIOLATION, str(raised.detail)
-            case _:
-                code, reason = CloseCode.INTERNAL_ERROR, ""
-        self._connection.end(code, _shortened(reason))
+    async def _close(self, raised: BaseException | None, error: Exception | None) -> bool:
+        is_handled = error is None or isinstance(_cause(error), WebSocketDisconnect)
+        cause = raised if error is None else _cause(error)
+        is_failure = cause is not None and not isinstance(cause, WebSocketDisconnect)
+        self._connection.end(CloseCode.INTERNAL_ERROR if is_failure else CloseCode.NORMAL)
         await self._connection.wait_closed()
-        return code is not CloseCode.INTERNAL_ERROR
-
-
-def _is_disconnect(raised: Exception) -> bool:
-    """Return whether this only says that the connection has ended, also as a `TaskGroup` puts it."""
-    if isinstance(raised, ExceptionGroup):
-        return raised.split(WebSocketDisconnect)[1] is None
-    return isinstance(raised, WebSocketDisconnect)
+        return is_handled
 
 
 def _body(denied: Denied) -> dict[str, str | None]:
     return {"detail": denied.reason, "limit": denied.limit}
 
 
-def _shortened(reason: str) -> str:
-    return reason.encode()[:_REASON_BYTES].decode(errors="ignore")
+def _cause(error: BaseException | None) -> BaseException | None:
+    """Return what an error comes down to: of a `TaskGroup`'s, the one that is not just the end of the connection."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = list(_leaves(error))
+    rest = [cause for cause in causes if not isinstance(cause, WebSocketDisconnect)]
+    if not rest:
+        return causes[0]
+    return rest[0] if len(rest) == 1 and isinstance(rest[0], Denied | HTTPException) else error
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -3,111 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any, ParamSpec, Self, get_args
+from typing import Any, ParamSpec, Self, TypeAlias
 
 import anyio.from_thread
-from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocket
 
 from ..config import Limits, Outbox
-from ..errors import Denied
-from ..hub.admission import Admission, open_file_limit
-from ..hub.connection import CoreConnection, Settings, current_connection
-from ..hub.hub import EVERYONE, CoreHub, user_channel
-from ..hub.origin import OriginPolicy
+from ..hub.admission import Admission
+from ..hub.connection import CoreConnection
+from ..hub.hub import EVERYONE, user_channel
 from ..hub.statistics import Counters, Statistics
 from ..interfaces import Clock
-from ..model import CloseCode, OnInvalid, OutboxPolicy
+from ..model import CloseCode, OnInvalid
 from ..state.pattern import ChannelPattern
-from .channels import Channel, ChannelFamily, channel_name
-from .connection import Connection, check_close
-from .endpoint import EndpointEnd
-from .typed import UNTYPED, MessageTypes, declared_types
+from .channels import Channel, ChannelFamily
+from .connection import Connection, NamedChannel, channel_name, check_close, core_of
+from .dependency import Endpoint
+from .runtime import Runtime
 
-__all__ = ("Endpoint", "FromThread", "Hub")
+__all__ = ("Exclude", "FromThread", "Hub")
 
-_SCOPE_KEY = "hubbub"
-_STOP_DEADLINE_S = 5.0
 _MEMORY = "memory://"
 
+Exclude: TypeAlias = Connection[Any, Any] | Iterable[Connection[Any, Any]] | None
+"""Connections that a publication leaves out: one, several, or none."""
+
 P = ParamSpec("P")
-
-
-class Endpoint:
-    """A dependency that gives the connection: the hub's own, or one endpoint's with settings of its own.
-
-    Args:
-        hub: The hub of the connections.
-        limits: Limits of its connections.
-        outbox: Outbox of its connections.
-        on_invalid: What to do with an invalid message.
-        admission: Makes the counts that hold beside the hub's, if the endpoint has its own.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        *,
-        limits: Limits,
-        outbox: Outbox,
-        on_invalid: OnInvalid,
-        admission: Callable[[], Admission] | None = None,
-    ) -> None:
-        if on_invalid not in get_args(OnInvalid):
-            raise ValueError(f"on_invalid={on_invalid!r}: use one of {', '.join(get_args(OnInvalid))}")
-        self.hub = hub
-        self.limits = limits
-        self.outbox = outbox
-        self.on_invalid = on_invalid
-        self._admission = admission
-        self._settings: tuple[CoreHub, Settings] | None = None
-
-    async def __call__(self, connection: HTTPConnection) -> Connection[Any, Any]:
-        """Give the connection of the WebSocket that is being handled. Called by FastAPI, through `Depends`."""
-        if not isinstance(connection, WebSocket):
-            raise RuntimeError(
-                "Depends(hub) is for WebSocket routes: in an HTTP route use the hub itself, hub.publish(…)"
-            )
-        return self.connect(connection)
-
-    def connect(self, websocket: WebSocket) -> Connection[Any, Any]:
-        """Return the connection of `websocket`, a new one at the first call.
-
-        Raises:
-            Denied: The page that connects is of a foreign origin.
-        """
-        known: dict[Hub, Connection[Any, Any]] = websocket.scope.setdefault(_SCOPE_KEY, {})
-        core = self.hub.start()
-        if self.hub not in known:
-            known[self.hub] = self._new_connection(core, websocket)
-        elif self is not self.hub.endpoint:
-            if known[self.hub].is_admitted:
-                raise RuntimeError("the connection is accepted already: nothing may use it before hub.connection(…)")
-            known[self.hub].settings = self._settings_of(core)
-        return known[self.hub]
-
-    def _new_connection(self, core: CoreHub, websocket: WebSocket) -> Connection[Any, Any]:
-        types = self.hub.types_of(websocket.scope)
-        connection: Connection[Any, Any] = Connection(core, self._settings_of(core), websocket, types)
-        end = EndpointEnd(connection, core)
-        connection.refusal = end.refusal
-        current_connection.set(connection)
-        try:
-            self.hub.origins.check(websocket.scope.get("scheme", "ws"), websocket.scope["headers"])
-        except Denied as denied:
-            raise end.refusal(denied) from None
-        return connection
-
-    def _settings_of(self, core: CoreHub) -> Settings:
-        if self._settings is None or self._settings[0] is not core:
-            own = () if self._admission is None else (self._admission(),)
-            settings = Settings(self.limits, self.outbox, self.on_invalid, (core.admission, *own))
-            self._settings = (core, settings)
-        return self._settings[1]
 
 
 class FromThread:
@@ -116,26 +50,25 @@ class FromThread:
     Each waits until the call is done and raises what it raises.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, runtime: Runtime) -> None:
         self._hub = hub
+        self._runtime = runtime
 
-    def broadcast(self, message: object, *, exclude: CoreConnection | Iterable[CoreConnection] | None = None) -> None:
+    def broadcast(self, message: object, *, exclude: Exclude = None) -> None:
         """See `Hub.broadcast`."""
         self._run(self._hub.broadcast, message, exclude=exclude)
 
     def publish(
         self,
-        channel: str | Channel,
+        channel: str | NamedChannel,
         message: object,
         *,
-        exclude: CoreConnection | Iterable[CoreConnection] | None = None,
+        exclude: Exclude = None,
     ) -> None:
         """See `Hub.publish`."""
         self._run(self._hub.publish, channel, message, exclude=exclude)
 
-    def send(
-        self, user: str, message: object, *, exclude: CoreConnection | Iterable[CoreConnection] | None = None
-    ) -> None:
+    def send(self, user: str, message: object, *, exclude: Exclude = None) -> None:
         """See `Hub.send`."""
         self._run(self._hub.send, user, message, exclude=exclude)
 
@@ -153,8 +86,8 @@ class FromThread:
             pass
         else:
             raise RuntimeError(f"hub.from_thread is for threads: in async code write await hub.{call.__name__}(…)")
-        loop = self._hub.loop
-        if loop is not None and not loop.is_closed():
+        loop = self._runtime.loop
+        if loop is not None and loop.is_running():
             asyncio.run_coroutine_threadsafe(run(), loop).result()
             return
         try:
@@ -168,22 +101,29 @@ class FromThread:
 class _Connections(Mapping[str, Connection[Any, Any]]):
     """The open connections by id: always the present ones, and safe to iterate while they come and go."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def _present(self) -> Mapping[str, CoreConnection]:
-        return self._hub.core.connections if self._hub.core is not None else {}
+        return self._runtime.core.connections if self._runtime.core is not None else {}
+
+    def _copy(self) -> dict[str, Connection[Any, Any]]:
+        return {key: _facade(connection) for key, connection in self._present().items()}
 
     def __getitem__(self, key: str) -> Connection[Any, Any]:
-        connection = self._present()[key]
-        assert isinstance(connection, Connection)
-        return connection
+        return _facade(self._present()[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._present()))
 
     def __len__(self) -> int:
         return len(self._present())
+
+    def values(self) -> ValuesView[Connection[Any, Any]]:
+        return self._copy().values()
+
+    def items(self) -> ItemsView[str, Connection[Any, Any]]:
+        return self._copy().items()
 
     def __repr__(self) -> str:
         return f"<{len(self)} connections>"
@@ -225,14 +165,9 @@ class Hub:
             raise ValueError(f"broker {broker!r}: this version knows {_MEMORY!r} only")
         self.limits = limits
         self.outbox = outbox
-        self.origins = OriginPolicy(allowed_origins)
-        self.endpoint = Endpoint(self, limits=limits, outbox=outbox, on_invalid=on_invalid)
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.core: CoreHub | None = None
-        self._clock = clock
-        self._families: list[ChannelFamily] = []
-        self._types: dict[int, tuple[Dependant, MessageTypes]] = {}
-        self._entered = 0
+        self._on_invalid = on_invalid
+        self._runtime = Runtime(limits, allowed_origins, clock)
+        self._endpoint = Endpoint(self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True)
 
     def __repr__(self) -> str:
         return f"<Hub {_MEMORY} with {self.connections!r}>"
@@ -241,7 +176,7 @@ class Hub:
 
     async def __call__(self, connection: HTTPConnection) -> Connection[Any, Any]:
         """Give an endpoint its connection. Called by FastAPI, through `Depends(hub)`."""
-        return await self.endpoint(connection)
+        return await self._endpoint(connection)
 
     def connection(
         self, *, limits: Limits | None = None, outbox: Outbox | None = None, on_invalid: OnInvalid | None = None
@@ -255,42 +190,28 @@ class Hub:
             on_invalid: What to do with an invalid message, instead of the hub's.
         """
         return Endpoint(
-            self,
+            self._runtime,
             limits=limits or self.limits,
             outbox=outbox or self.outbox,
-            on_invalid=on_invalid or self.endpoint.on_invalid,
+            on_invalid=on_invalid or self._on_invalid,
             admission=None if limits is None else lambda: Admission(limits),
         )
 
     @property
     def connections(self) -> Mapping[str, Connection[Any, Any]]:
         """The open connections of this process by id, live; iterating is safe while they come and go."""
-        return _Connections(self)
+        return _Connections(self._runtime)
 
     def statistics(self) -> Statistics:
         """Return what this process has seen since the hub started, and what it holds now."""
-        if self.core is None:
+        core = self._runtime.core
+        if core is None:
             return Counters().snapshot(connections=0, users=0, channels=0, queued_bytes=0)
-        return self.core.statistics()
-
-    def types_of(self, scope: Mapping[str, Any]) -> MessageTypes:
-        """Return the `Connection[In, Out]` that the route of `scope` declares; read once for each route."""
-        dependant = getattr(scope.get("route"), "dependant", None)
-        if dependant is None:
-            return UNTYPED
-        # Neither a route nor its dependant can be a key; the entry keeps the dependant, so that its id stays its own.
-        if id(dependant) not in self._types:
-            self._types[id(dependant)] = (dependant, declared_types(dependant, self._gives, Connection))
-        return self._types[id(dependant)][1]
-
-    def _gives(self, call: object) -> bool:
-        return call is self or (isinstance(call, Endpoint) and call.hub is self)
+        return core.statistics()
 
     # Messages
 
-    async def broadcast(
-        self, message: object, *, exclude: CoreConnection | Iterable[CoreConnection] | None = None
-    ) -> None:
+    async def broadcast(self, message: object, *, exclude: Exclude = None) -> None:
         """Send a message to everyone.
 
         Args:
@@ -305,10 +226,10 @@ class Hub:
 
     async def publish(
         self,
-        channel: str | Channel,
+        channel: str | NamedChannel,
         message: object,
         *,
-        exclude: CoreConnection | Iterable[CoreConnection] | None = None,
+        exclude: Exclude = None,
     ) -> None:
         """Send a message to all who have joined a channel.
 
@@ -323,9 +244,7 @@ class Hub:
         """
         await self._publish(channel_name(channel), message, exclude)
 
-    async def send(
-        self, user: str, message: object, *, exclude: CoreConnection | Iterable[CoreConnection] | None = None
-    ) -> None:
+    async def send(self, user: str, message: object, *, exclude: Exclude = None) -> None:
         """Send a message to all connections of a user; if there is none, that is no error.
 
         Args:
@@ -352,13 +271,11 @@ class Hub:
             ValueError: The code is not one to send, or the reason is too long.
         """
         check_close(code, reason)
-        for connection in self.start().subscribers(user_channel(_user(user))):
+        for connection in self._runtime.start().subscribers(user_channel(_user(user))):
             connection.end(code, reason)
 
-    async def _publish(
-        self, channel: str, message: object, exclude: CoreConnection | Iterable[CoreConnection] | None
-    ) -> None:
-        if self.start().publish(channel, message, _excluded(exclude)):
+    async def _publish(self, channel: str, message: object, exclude: Exclude) -> None:
+        if self._runtime.start().publish(channel, message, _excluded(exclude)):
             # Somebody is behind: let the transports write before more is queued, or a producer that never waits
             # would overrun clients that are not slow at all.
             await asyncio.sleep(0)
@@ -366,7 +283,7 @@ class Hub:
     @property
     def from_thread(self) -> FromThread:
         """The same calls for sync code in threads."""
-        return FromThread(self)
+        return FromThread(self, self._runtime)
 
     # Channels
 
@@ -392,63 +309,17 @@ class Hub:
         if outbox is not None and outbox.bytes != Outbox().bytes:
             raise ValueError("a channel family has a policy only: give the bound in bytes to Hub(outbox=…)")
         parsed = ChannelPattern(pattern)
-        for family in self._families:
-            if family.pattern.overlaps(parsed):
-                raise ValueError(f"channels {pattern!r} overlaps with {family.pattern.pattern!r}: rename one")
-        family = ChannelFamily(parsed, outbox.policy if outbox is not None else None, self.publish)
-        self._families.append(family)
-        return family
-
-    def _policy_of(self, channel: str) -> OutboxPolicy | None:
-        for family in self._families:
-            if family.pattern.matches(channel):
-                return family.policy
-        return None
+        self._runtime.declare(parsed, outbox.policy if outbox is not None else None)
+        return ChannelFamily(parsed, self.publish)
 
     # Its life
 
-    def start(self) -> CoreHub:
-        """Return the core for the running event loop; the hub starts with the first call.
-
-        Raises:
-            RuntimeError: The hub has started in another loop that is still open.
-        """
-        loop = asyncio.get_running_loop()
-        if self.core is not None and self.loop is loop:
-            return self.core
-        if self.loop is not None and not self.loop.is_closed():
-            raise RuntimeError(
-                "the hub belongs to another event loop that is still open; in a test, keep one loop for all requests: "
-                "with TestClient(app) as client:"
-            )
-        self.loop = loop
-        limits = self.limits
-        if limits.connections is None:
-            limits = replace(limits, connections=open_file_limit())
-        self.core = CoreHub(clock=self._clock or loop, admission=Admission(limits), policy_of=self._policy_of)
-        return self.core
-
     async def __aenter__(self) -> Self:
-        self.start()
-        self._entered += 1
+        self._runtime.enter()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._entered -= 1
-        if self._entered:
-            return
-        core = self.start()
-        core.is_draining = True
-        connections = [*core.connections.values()]
-        for connection in connections:
-            connection.end(CloseCode.SERVICE_RESTART)
-        try:
-            async with asyncio.timeout(_STOP_DEADLINE_S):
-                await asyncio.gather(*(connection.wait_closed() for connection in connections))
-        except TimeoutError:
-            for connection in connections:
-                connection.abort()
-        self.loop = None
+        await self._runtime.leave()
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
@@ -466,11 +337,16 @@ def _user(user: str) -> str:
     return user
 
 
-def _excluded(exclude: CoreConnection | Iterable[CoreConnection] | None) -> Collection[CoreConnection]:
+def _excluded(exclude: Exclude) -> Collection[CoreConnection]:
     if exclude is None:
         return ()
-    excluded = (exclude,) if isinstance(exclude, CoreConnection) else frozenset(exclude)
-    for connection in excluded:
-        if not isinstance(connection, CoreConnection):
+    connections = [exclude] if isinstance(exclude, Connection) else list(exclude)
+    for connection in connections:
+        if not isinstance(connection, Connection):
             raise TypeError(f"exclude: {connection!r} is not a Connection")
-    return excluded
+    return frozenset(map(core_of, connections))
+
+
+def _facade(connection: CoreConnection) -> Connection[Any, Any]:
+    assert isinstance(connection.facade, Connection)
+    return connection.facade

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import overload
 
 from starlette.websockets import WebSocket
 
@@ -12,8 +12,10 @@ from ..config import Limits, Outbox
 from ..hub.admission import Admission
 from ..hub.connection import CoreConnection
 from ..hub.hub import EVERYONE
-from .connection import Connection
-from .hub import Endpoint, Hub
+from .connection import Connection, core_of
+from .dependency import Endpoint, known_connection
+from .hub import Hub
+from .runtime import Runtime
 
 __all__ = ("ConnectionManager",)
 
@@ -53,8 +55,9 @@ class ConnectionManager:
             raise ValueError(f"max_connections_status={max_connections_status!r}: give an HTTP status from 400 to 599")
         self._hub = Hub(broker, limits=limits, outbox=outbox, allowed_origins=allowed_origins)
         counted = replace(limits, connections=max_connections, connections_per_user=None, connections_per_address=None)
+        self._runtime = runtime = self._hub._runtime
         self._endpoint = Endpoint(
-            self._hub,
+            runtime,
             limits=limits,
             outbox=outbox,
             on_invalid="reply",
@@ -69,22 +72,26 @@ class ConnectionManager:
     @property
     def active_connections(self) -> Sequence[WebSocket]:
         """The sockets that hear a broadcast, live, in the order in which they came."""
-        return _ActiveConnections(self._hub)
+        return _ActiveConnections(self._runtime)
 
-    async def connect(self, websocket: WebSocket) -> None:
+    async def connect(self, websocket: WebSocket, *, user: str | None = None) -> None:
         """Accept the handshake and let the socket hear broadcasts.
+
+        Args:
+            websocket: The endpoint's socket, not accepted yet.
+            user: Who is connected, for `manager.hub.send(user, …)` and `manager.hub.disconnect(user)`.
 
         Raises:
             Denied: A limit is reached or the origin is foreign; leave it uncaught and the client gets the response.
             RuntimeError: The handshake has been answered already.
         """
-        await self._endpoint.connect(websocket).accept()
+        await self._endpoint.connect(websocket).accept(user=user)
 
     def disconnect(self, websocket: WebSocket) -> None:
         """Let the socket hear no more broadcasts; does not close it. One that is gone already is no error."""
-        connection = _connection(self._hub, websocket)
-        if connection is not None and self._hub.core is not None:
-            self._hub.core.leave(connection, EVERYONE)
+        connection = known_connection(self._runtime, websocket)
+        if connection is not None and self._runtime.core is not None:
+            self._runtime.core.leave(core_of(connection), EVERYONE)
 
     async def send_personal_message(self, message: object, websocket: WebSocket) -> None:
         """Send a message to one socket: `str` as text, `bytes` as binary, anything else as JSON text.
@@ -93,7 +100,7 @@ class ConnectionManager:
             RuntimeError: The socket was never connected to this manager.
             WebSocketDisconnect: It is the endpoint's own socket, and it has ended.
         """
-        connection = _connection(self._hub, websocket)
+        connection = known_connection(self._runtime, websocket)
         if connection is None:
             raise RuntimeError("the manager does not know this socket: await manager.connect(websocket) first")
         await connection.send(message)
@@ -105,27 +112,26 @@ class ConnectionManager:
             message: As for `send_personal_message`.
             exclude: A socket, or several, that are left out.
         """
-        sockets = () if exclude is None else (exclude,) if isinstance(exclude, WebSocket) else exclude
-        connections = (_connection(self._hub, websocket) for websocket in sockets)
+        sockets = [] if exclude is None else [exclude] if isinstance(exclude, WebSocket) else list(exclude)
+        for websocket in sockets:
+            if not isinstance(websocket, WebSocket):
+                raise TypeError(f"exclude: {websocket!r} is not a WebSocket")
+        connections = (known_connection(self._runtime, websocket) for websocket in sockets)
         await self._hub.broadcast(message, exclude=[known for known in connections if known is not None])
-
-
-def _connection(hub: Hub, websocket: WebSocket) -> Connection[Any, Any] | None:
-    known: dict[Hub, Connection[Any, Any]] = websocket.scope.get("hubbub", {})
-    return known.get(hub)
 
 
 class _ActiveConnections(Sequence[WebSocket]):
     """A live view; iterating is safe while connections come and go."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def _present(self) -> tuple[CoreConnection, ...]:
-        return self._hub.core.subscribers(EVERYONE) if self._hub.core is not None else ()
+        return self._runtime.core.subscribers(EVERYONE) if self._runtime.core is not None else ()
 
     def _sockets(self) -> list[WebSocket]:
-        return [connection.websocket for connection in self._present() if isinstance(connection, Connection)]
+        facades = (connection.facade for connection in self._present())
+        return [facade.websocket for facade in facades if isinstance(facade, Connection)]
 
     def __len__(self) -> int:
         return len(self._present())
@@ -134,8 +140,9 @@ class _ActiveConnections(Sequence[WebSocket]):
         return iter(self._sockets())
 
     def __contains__(self, websocket: object) -> bool:
-        connection = _connection(self._hub, websocket) if isinstance(websocket, WebSocket) else None
-        return connection is not None and self._hub.core is not None and self._hub.core.hears(connection, EVERYONE)
+        connection = known_connection(self._runtime, websocket) if isinstance(websocket, WebSocket) else None
+        core = self._runtime.core
+        return connection is not None and core is not None and core.hears(core_of(connection), EVERYONE)
 
     @overload
     def __getitem__(self, index: int) -> WebSocket: ...

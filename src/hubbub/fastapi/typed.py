@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Annotated, Any, get_args, get_origin
+from types import SimpleNamespace, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_typed_signature
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypeAliasType
 
 from ..errors import InvalidMessage
 from ..model import CloseCode, Data
@@ -18,6 +22,7 @@ __all__ = ("UNTYPED", "MessageTypes", "declared_types", "validates_outgoing")
 
 _MOST_ERRORS = 16
 _LONGEST_KEY = 64
+_WORD = re.compile(r"\w{3,}")
 
 
 class MessageTypes:
@@ -64,20 +69,20 @@ class MessageTypes:
         Raises:
             TypeError: It is not of the type.
         """
-        if self.outgoing is Any:
+        raw = _raw_types(self.outgoing)
+        if self.outgoing is Any or (raw is not None and isinstance(message, raw)):
             return
+        problem = f"send({message!r}): not what Connection[…, {self.outgoing}] declares"
+        if raw is not None:
+            raise TypeError(problem)
         try:
             self._outgoing.validate_python(message)
         except ValidationError as invalid:
-            raise TypeError(f"send({message!r}): not what Connection[…, {self.outgoing}] declares: {invalid}") from None
+            raise TypeError(f"{problem}: {invalid}") from None
 
     @cached_property
     def _raw(self) -> tuple[type, ...] | None:
-        """The kinds of message that are taken as they are, or `None` where JSON is due."""
-        if self.incoming is Any:
-            return (str, bytes)
-        kinds = set(get_args(self.incoming) or (self.incoming,))
-        return tuple(kinds) if kinds <= {str, bytes} else None
+        return _raw_types(self.incoming)
 
     @cached_property
     def _incoming(self) -> TypeAdapter[Any]:
@@ -96,43 +101,66 @@ def validates_outgoing(scope: Any) -> bool:
     return sys.flags.dev_mode or bool(getattr(scope.get("app"), "debug", False))
 
 
-def declared_types(dependant: Dependant, provides: Callable[[object], bool], generic: type) -> MessageTypes:
+def declared_types(dependant: Dependant, runtime: object, generic: type) -> MessageTypes:
     """Read `Connection[In, Out]` where a route, or one of its dependencies, asks for the connection.
 
     Args:
         dependant: The route's dependencies as FastAPI has read them.
-        provides: Whether a dependency's callable is the one that gives the connection.
+        runtime: The hub's; where a route has connections of several hubs, its own declarations hold.
         generic: The class `Connection`.
 
     Raises:
         TypeError: Two places declare different types.
     """
-    found = [types for types in _declarations(dependant, provides, generic) if types != UNTYPED]
-    if any(types != found[0] for types in found):
+    found = list(_declarations(dependant, generic))
+    own = [types for call, types in found if getattr(call, "_runtime", None) is runtime]
+    declared = [types for types in own or (types for _, types in found) if types != UNTYPED]
+    if any(types != declared[0] for types in declared):
         raise TypeError(
             f"{dependant.path}: the connection is declared with different types: "
-            + " and ".join(f"Connection[{types.incoming}, {types.outgoing}]" for types in found)
+            + " and ".join(f"Connection[{types.incoming}, {types.outgoing}]" for types in declared)
         )
-    return found[0] if found else UNTYPED
+    return declared[0] if declared else UNTYPED
 
 
-def _declarations(dependant: Dependant, provides: Callable[[object], bool], generic: type) -> Iterator[MessageTypes]:
+def _declarations(dependant: Dependant, generic: type) -> Iterator[tuple[object, MessageTypes]]:
     for sub in dependant.dependencies:
-        if provides(sub.call) and sub.name is not None and dependant.call is not None:
-            annotation = get_typed_signature(dependant.call).parameters[sub.name].annotation
-            if get_origin(annotation) is Annotated:
-                annotation = get_args(annotation)[0]
-            if get_origin(annotation) is generic:
-                yield MessageTypes(*get_args(annotation))
-        yield from _declarations(sub, provides, generic)
+        if sub.name is not None and dependant.call is not None:
+            annotation = _resolved(get_typed_signature(dependant.call).parameters[sub.name].annotation, dependant.call)
+            if annotation is generic or get_origin(annotation) is generic:
+                yield sub.call, MessageTypes(*get_args(annotation))
+        yield from _declarations(sub, generic)
+
+
+def _resolved(annotation: Any, call: Callable[..., Any]) -> Any:
+    """Return an annotation without aliases and `Annotated`, and with the names in quotes looked up."""
+    module = getattr(call, "__module__", type(call).__module__)
+    names = getattr(inspect.unwrap(call), "__globals__", None) or vars(sys.modules[module])
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    while True:
+        if isinstance(annotation, TypeAliasType):
+            annotation = annotation.__value__
+        elif get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        else:
+            return annotation
+
+
+def _raw_types(declared: Any) -> tuple[type, ...] | None:
+    """Return the kinds of message that are taken as they are, or `None` where JSON is due."""
+    if declared is Any:
+        return (str, bytes)
+    members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+    return members if all(member is str or member is bytes for member in members) else None
 
 
 def _invalid(invalid: ValidationError) -> InvalidMessage:
     errors = [
         {"type": error["type"], "loc": tuple(map(_key, error["loc"])), "msg": _message(error)}
-        for error in invalid.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
+        for error in invalid.errors(include_url=False)[:_MOST_ERRORS]
     ]
-    malformed = any(error["type"] == "json_invalid" for error in errors)
+    malformed = any(error["type"] == "json_invalid" and not error["loc"] for error in errors)
     return InvalidMessage(errors, CloseCode.INVALID_PAYLOAD if malformed else CloseCode.POLICY_VIOLATION)
 
 
@@ -141,7 +169,9 @@ def _key(key: str | int) -> str | int:
 
 
 def _message(error: Any) -> str:
-    # The one message of Pydantic's own that quotes what the client sent.
+    """Return the reason, unless it quotes what the client sent: then one that does not."""
     if error["type"] == "union_tag_invalid":
         return f"The tag does not match any of the expected tags: {error['ctx']['expected_tags']}"
-    return str(error["msg"])
+    message = str(error["msg"])
+    quotes = not set(_WORD.findall(message)).isdisjoint(_WORD.findall(str(error["input"])))
+    return "The value is not valid" if quotes else message

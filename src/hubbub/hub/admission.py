@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
+import sys
 from collections import Counter
 
 from ..config import Limits
@@ -19,6 +19,10 @@ RETRY_AFTER = {"Retry-After": "10"}
 
 def open_file_limit() -> int | None:
     """Return how many connections the open-file limit of the process leaves room for, or `None` for any number."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else max(1, soft - _RESERVED_FILES)
 

@@ -24,12 +24,11 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
 from ..config import Limits, Outbox
-from ..errors import HubbubError
 from ..interfaces import Clock, Timer, Transport
 from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
 from ..state.bucket import TokenBucket
@@ -38,7 +37,7 @@ from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
 from .statistics import Counters
 
-__all__ = ("ConnectionEnded", "CoreConnection", "Owner", "Phase", "Settings", "current_connection")
+__all__ = ("ConnectionEnded", "CoreConnection", "Owner", "Phase", "Settings", "current_connections")
 
 SEND_DEADLINE_S = 10.0
 """How long a direct send waits for room before its client counts as slow."""
@@ -50,10 +49,10 @@ INBOX_MESSAGES = 64
 INBOX_BYTES = 65_536
 """An inbox that holds this much stops the reading."""
 
-current_connection: contextvars.ContextVar[CoreConnection | None] = contextvars.ContextVar(
-    "hubbub_current_connection", default=None
+current_connections: contextvars.ContextVar[tuple[CoreConnection, ...]] = contextvars.ContextVar(
+    "hubbub_current_connections", default=()
 )
-"""The connection whose endpoint this is, and the tasks that it started."""
+"""The connections whose endpoint this is; set in the endpoint's task, and so in the tasks that it starts."""
 
 
 class Phase(enum.Enum):
@@ -73,11 +72,11 @@ _NEXT = {
 }
 
 
-class ConnectionEnded(HubbubError, WebSocketDisconnect):
+class ConnectionEnded(WebSocketDisconnect):
     """The connection has ended: what `receive` and the endpoint's own `send` raise. A `WebSocketDisconnect`."""
 
     def __init__(self, code: int, reason: str) -> None:
-        WebSocketDisconnect.__init__(self, code, reason)
+        super().__init__(code, reason)
 
     def __str__(self) -> str:
         return f"the connection has ended with close code {self.code}" + (f" ({self.reason})" if self.reason else "")
@@ -119,13 +118,24 @@ class Settings:
     admissions: tuple[Admission, ...]
 
 
+class _Sender(NamedTuple):
+    """A direct send that waits for room."""
+
+    frame: PreparedFrame
+    waiter: asyncio.Future[None]
+    deadline: Timer
+
+
 class CoreConnection:
-    """A connection as its hub knows it; the public `Connection` adds what FastAPI knows.
+    """A connection as its hub knows it; the public `Connection` is built on it.
 
     Args:
         hub: The hub that it belongs to.
         settings: What holds for it; can be replaced until it is admitted.
         address: The client's address, or `None` if it has none.
+
+    Attributes:
+        facade: What the application sees of it.
     """
 
     def __init__(self, hub: Owner, settings: Settings, address: str | None) -> None:
@@ -135,6 +145,7 @@ class CoreConnection:
         self._hub = hub
         self.settings = settings
         self.address = address
+        self.facade: object = None
         self.is_admitted = False
         self._user: str | None = None
         self._phase = Phase.CONNECTING
@@ -146,7 +157,7 @@ class CoreConnection:
         self._receiver: asyncio.Future[None] | None = None
         self._is_congested = False
         self._outbox: OutboxQueue[PreparedFrame] | None = None
-        self._waiting: deque[tuple[PreparedFrame, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Sender] = deque()
         self._closed: asyncio.Future[None] | None = None
         self._close_timer: Timer | None = None
         self._silence_timer: Timer | None = None
@@ -194,6 +205,11 @@ class CoreConnection:
         self._watch_silence()
         transport.start(self)
 
+    def fail(self) -> None:
+        """The handshake of an admitted connection failed: it never opens."""
+        self._enter(Phase.CLOSED)
+        self._hub.released(self)
+
     def end(self, code: int, reason: str = "") -> None:
         """Close from our side: out of the hub now, the close frame after what is queued, or after a deadline.
 
@@ -237,9 +253,10 @@ class CoreConnection:
             self._silence_timer = None
         self._wake_receiver()
         while self._waiting:
-            _, waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(ConnectionEnded(code, reason))
+            sender = self._waiting.popleft()
+            sender.deadline.cancel()
+            if not sender.waiter.done():
+                sender.waiter.set_exception(ConnectionEnded(code, reason))
 
     def _discard_inbox(self) -> None:
         self._hub.counters.discarded += len(self._inbox)
@@ -271,6 +288,7 @@ class CoreConnection:
         if queued:
             counters.deliveries += 1
             counters.bytes_sent += frame.size
+            self._let_in()  # what was pushed out may have been larger
         elif policy == "disconnect":
             self.end(CloseCode.SLOW, "slow")
         return True
@@ -291,18 +309,36 @@ class CoreConnection:
             self._put(frame)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((frame, waiter))
-        timer = self._hub.call_later(SEND_DEADLINE_S, lambda: self.end(CloseCode.SLOW, "slow"))
+        deadline = self._hub.call_later(
+            SEND_DEADLINE_S, lambda: None if waiter.done() else self.end(CloseCode.SLOW, "slow")
+        )
+        sender = _Sender(frame, waiter, deadline)
+        self._waiting.append(sender)
+        waiter.add_done_callback(lambda waiter: self._gave_up(sender) if waiter.cancelled() else None)
         try:
             await waiter
         except ConnectionEnded as ended:
             self._undelivered(ended)
-        finally:
-            timer.cancel()
+
+    def _gave_up(self, sender: _Sender) -> None:
+        """A waiting sender was cancelled: it holds nobody up who waits behind it."""
+        sender.deadline.cancel()
+        if sender in self._waiting:
+            self._waiting.remove(sender)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Put waiting senders in line, as far as there is room."""
+        while self._waiting and (self._waiting[0].waiter.done() or self._has_room(self._waiting[0].frame)):
+            sender = self._waiting.popleft()
+            sender.deadline.cancel()
+            if not sender.waiter.done():
+                self._put(sender.frame)
+                sender.waiter.set_result(None)
 
     def _undelivered(self, ended: ConnectionEnded) -> None:
         self._hub.counters.undelivered += 1
-        if current_connection.get() is self:
+        if self in current_connections.get():
             raise ended
 
     def _queue(self) -> OutboxQueue[PreparedFrame]:
@@ -336,11 +372,7 @@ class CoreConnection:
                 self._outbox = None
             else:
                 self._transport.write(frame)
-        while self._waiting and self._has_room(self._waiting[0][0]):
-            frame, waiter = self._waiting.popleft()
-            if not waiter.done():
-                self._put(frame)
-                waiter.set_result(None)
+        self._let_in()
         if self._phase is Phase.CLOSING and not self._is_congested:
             self._transport.close(self.close_code, self.close_reason)
 

@@ -32,7 +32,9 @@ def prepare(message: object) -> PreparedFrame:
         encoded = to_json(message, inf_nan_mode="null")
         return PreparedFrame(encoded.decode(), len(encoded))
     except PydanticSerializationError as error:
-        raise TypeError(f"{type(message).__name__} cannot be sent as JSON: {error}") from None
+        is_value = "UnicodeEncodeError" in str(error) or "Circular reference" in str(error)
+        fault = ValueError if is_value else TypeError
+        raise fault(f"{type(message).__name__} cannot be sent as JSON: {error}") from None
     except UnicodeEncodeError as error:
         raise ValueError(f"the message has no UTF-8 form: {error}; remove lone surrogates first") from None
 

@@ -50,6 +50,7 @@ class CoreHub:
         self.counters = Counters()
         self.connections: dict[str, CoreConnection] = {}
         self.is_draining = False
+        self._held: dict[CoreConnection, None] = {}
         self._policy_of = policy_of
         self._policies: dict[str, OutboxPolicy | None] = {}
         self._index: ChannelIndex[CoreConnection] = ChannelIndex()
@@ -83,6 +84,7 @@ class CoreHub:
         """An admitted connection is open: it is found, and hears what is meant for everyone and for its user."""
         self.counters.accepted += 1
         self.connections[connection.id] = connection
+        self._held[connection] = None
         self._join(connection, EVERYONE)
         if connection.user is not None:
             self._join(connection, user_channel(connection.user))
@@ -99,6 +101,7 @@ class CoreHub:
         if not connection.is_admitted:
             return
         connection.is_admitted = False
+        self._held.pop(connection, None)
         for admission in connection.settings.admissions:
             admission.leave(connection.user, connection.address)
 
@@ -163,12 +166,12 @@ class CoreHub:
             connections=len(self.connections),
             users=sum(name.startswith(_USER) for name in names),
             channels=sum(not name.startswith("$") for name in names),
-            queued_bytes=sum(connection.queued_bytes for connection in self.connections.values()),
+            queued_bytes=sum(connection.queued_bytes for connection in self._held),
         )
 
     def _join(self, connection: CoreConnection, channel: str) -> None:
         if self._index.join(channel, connection).edge:
-            self._policies[channel] = self._policy_of(channel)
+            self._policies[channel] = None if channel.startswith("$") else self._policy_of(channel)
 
     def _over(self, limit: str, reason: str) -> Denied:
         self.counters.violations[limit] += 1

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
+
+import idna
 
 from ..errors import Denied
 
@@ -19,6 +21,12 @@ __all__ = ("OriginPolicy",)
 
 logger = logging.getLogger("hubbub")
 
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\x00-\x20\x7f/\\?#@:\[\]]+)(:(?P<port>[0-9]{1,5}))?",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+", re.IGNORECASE)
+_LAST_PORT = 65_535
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -83,39 +91,44 @@ class OriginPolicy:
 
 
 def _configured(entry: str) -> _Origin:
-    origin = _parse(entry)
+    match = _ORIGIN.fullmatch(entry)
+    host = _domain(match["host"]) if match is not None else None
+    origin = _origin(match, host) if match is not None and host is not None else None
     if origin is None:
         raise ValueError(
-            f"allowed_origins: {entry!r} is not an origin; write scheme://host or scheme://host:port without a path, "
-            "'*' for everyone"
+            f"allowed_origins: {entry!r} is not an origin; write scheme://host or scheme://host:port without a path or "
+            "a wildcard, '*' alone for everyone"
         )
     return origin
 
 
+def _domain(host: str) -> str | None:
+    """Return a host as browsers write it in a header, or `None` if it is none."""
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except idna.IDNAError:
+            return None
+    return host if _HOST.fullmatch(host) else None
+
+
 def _text(header: bytes) -> str:
-    return header.decode("utf-8", "backslashreplace").strip()
+    return header.decode("utf-8", "backslashreplace").strip(" \t")
 
 
 def _parse(text: str) -> _Origin | None:
-    """Return the origin that `text` names, or `None` if it names none (RFC 6454 section 7)."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        return None
-    host = _normalised(parts.hostname)
-    return None if host is None else _Origin(parts.scheme, host, port or _DEFAULT_PORTS.get(parts.scheme))
+    """Return the origin that `text` names, or `None` if it names none (RFC 6454 section 7).
+
+    A browser writes a host in ASCII, so another one is compared as it is.
+    """
+    match = _ORIGIN.fullmatch(text)
+    return None if match is None else _origin(match, match["host"])
 
 
-def _normalised(host: str) -> str | None:
-    if host.isascii():
-        return host.lower()
-    try:
-        return host.encode("idna").decode().lower()
-    except UnicodeError:
-        return None
+def _origin(match: re.Match[str], host: str) -> _Origin | None:
+    scheme = match["scheme"].lower()
+    port = _DEFAULT_PORTS.get(scheme) if match["port"] is None else int(match["port"])
+    return None if port is not None and port > _LAST_PORT else _Origin(scheme, host.lower(), port)
 
 
 def _is_own(origin: _Origin, host_header: str, scheme: str) -> bool:
@@ -131,7 +144,7 @@ def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
     return address == ipaddress.IPv6Address("::1") or address in ipaddress.ip_network("127.0.0.0/8")

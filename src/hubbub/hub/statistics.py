@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 __all__ = ("Counters", "Statistics")
 
@@ -79,16 +78,16 @@ class Counters:
             channels=channels,
             queued_bytes=queued_bytes,
             accepted=self.accepted,
-            refused=MappingProxyType(dict(self.refused)),
-            closed=MappingProxyType(dict(self.closed)),
+            refused=dict(self.refused),
+            closed=dict(self.closed),
             messages_received=self.messages_received,
             bytes_received=self.bytes_received,
             published=self.published,
             deliveries=self.deliveries,
             bytes_sent=self.bytes_sent,
-            dropped=MappingProxyType(dict(self.dropped)),
+            dropped=dict(self.dropped),
             undelivered=self.undelivered,
             discarded=self.discarded,
             invalid_messages=self.invalid_messages,
-            violations=MappingProxyType(dict(self.violations)),
+            violations=dict(self.violations),
         )

@@ -26,6 +26,9 @@ __all__ = ("AsgiTransport",)
 
 logger = logging.getLogger("hubbub")
 
+_LAST_TURNS = 2
+"""Turns of the loop after which a disconnect event that was there when a send failed has been read."""
+
 Event = MutableMapping[str, Any]
 
 
@@ -96,8 +99,14 @@ class AsgiTransport:
             while (event := await self._receive())["type"] == "websocket.receive":
                 text = event.get("text")
                 user.received(event["bytes"] if text is None else text)
+                if self._user is None:
+                    return
                 if self._reading is not None:
                     await self._reading.wait()
+        except asyncio.CancelledError:
+            if self._closing is None:  # not our doing: the server gives up
+                self.abort()
+            raise
         except Exception as error:
             self._failed(error)
         else:
@@ -114,15 +123,25 @@ class AsgiTransport:
                 await self._hand_over(_event(frame), frame.size)
                 if not self._frames:
                     user.writable()
-            if self._closing is not None:
+            if self._closing is not None and self._user is not None:
                 code, reason = self._closing
                 await self._stop_reading()
                 await self._hand_over({"type": "websocket.close", "code": code, "reason": reason}, 0)
                 self._lose(code, reason)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
         except Exception as error:
+            await self._hear_the_end()
             self._failed(error)
         finally:
             self._writer = None
+
+    async def _hear_the_end(self) -> None:
+        """Let the reader go on for a moment: a send fails when the peer has closed, and its code is yet to be read."""
+        self.resume_reading()
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
 
     async def _stop_reading(self) -> None:
         # On granian a close waits for a `receive` that is under way, which waits for the peer.

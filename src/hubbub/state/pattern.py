@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Iterator
 
 __all__ = ("ChannelPattern",)
 
@@ -83,21 +83,32 @@ def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _intersect(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
-    """Return whether two symbol sequences match a common string, by walking both at once."""
+    """Return whether two symbol sequences match a common string: walk both at once, from place to place."""
+    places = [(0, 0)]
+    seen = set(places)
+    while places:
+        place = places.pop()
+        if place == (len(left), len(right)):
+            return True
+        ahead = set(_steps(left, right, *place)) - seen
+        seen |= ahead
+        places += ahead
+    return False
 
-    @cache
-    def walk(i: int, j: int) -> bool:
-        a = left[i] if i < len(left) else None
-        b = right[j] if j < len(right) else None
-        if a is None and b is None:
-            return True
-        # "}" stands for any number of characters: stop it here, or let it take what the other side has.
-        if a == "}" and (walk(i + 1, j) or (b not in (None, ":", "}") and walk(i, j + 1))):
-            return True
-        if b == "}" and (walk(i, j + 1) or (a not in (None, ":", "}") and walk(i + 1, j))):
-            return True
-        if a is None or b is None or "}" in (a, b):
-            return False
-        return (a == b or ("{" in (a, b) and ":" not in (a, b))) and walk(i + 1, j + 1)
 
-    return walk(0, 0)
+def _steps(left: tuple[str, ...], right: tuple[str, ...], i: int, j: int) -> Iterator[tuple[int, int]]:
+    a = left[i] if i < len(left) else None
+    b = right[j] if j < len(right) else None
+    # "}" stands for any number of characters: it ends here, or takes what the other side has.
+    if a == "}":
+        yield i + 1, j
+        if b not in (None, ":", "}"):
+            yield i, j + 1
+    if b == "}":
+        yield i, j + 1
+        if a not in (None, ":", "}"):
+            yield i + 1, j
+    if a is None or b is None or "}" in (a, b):
+        return
+    if a == b or ("{" in (a, b) and ":" not in (a, b)):
+        yield i + 1, j + 1

@@ -88,12 +88,18 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        faults = []
         try:
             for connection in self._connections:
-                await connection.close()
-                await connection.finish(raises=error is None and self._raise)
+                try:
+                    await connection.close()
+                    await connection.finish(raises=error is None and self._raise)
+                except Exception as fault:  # raised below, when all have ended
+                    faults.append(fault)
         finally:
             await self._lifespan.stop()
+        if faults:
+            raise faults[0]
 
     def connect(
         self,
@@ -125,7 +131,7 @@ class Client:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": self._url.scheme,
-            "server": (self._url.hostname, self._url.port or 80),
+            "server": (self._url.hostname, self._url.port or (443 if self._url.scheme == "wss" else 80)),
             "client": client or self._client,
             "root_path": "",
             "path": unquote(url.path),
@@ -169,7 +175,10 @@ class ClientConnection:
         self._arrived = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._gone = False
+        self._accepted = False
+        self._answered = False
+        self._left = False
+        self._closed_by_app = False
         self._ended: WebSocketDisconnect | None = None
 
     async def __aenter__(self) -> Self:
@@ -180,10 +189,12 @@ class ClientConnection:
             self.subprotocol = event.get("subprotocol")
             self.accept_headers = list(event.get("headers", ()))
             return self
-        self._gone = True
+        self._left = True
         if event["type"] == "websocket.close":
             raise Refused(403, {}, b"")
-        raise await self._refusal(event)
+        refused = await self._refusal(event)
+        await self.finish(raises=self._raises)  # an endpoint that failed is not taken for one that refuses
+        raise refused
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -194,7 +205,7 @@ class ClientConnection:
     @property
     def is_open(self) -> bool:
         """Whether neither side has closed, as far as this client has received."""
-        return self._task is not None and not self._gone and self._ended is None
+        return self._accepted and not self._left and self._ended is None
 
     # What a client does
 
@@ -233,12 +244,14 @@ class ClientConnection:
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection from the client's side; does nothing when it is closed."""
-        if not self._gone:
-            self._gone = True
-            self._flowing.set()
+        if self._left:
+            return
+        self._left = True
+        self._flowing.set()
+        if not self._closed_by_app:
             await self._to_app.put({"type": "websocket.disconnect", "code": code, "reason": reason})
-            if self._transport is not None:
-                self._transport.lose(code, reason)
+        if self._transport is not None and self._accepted:
+            self._transport.lose(code, reason)
 
     async def abort(self) -> None:
         """Vanish without a close, as when a cable is pulled."""
@@ -272,9 +285,8 @@ class ClientConnection:
                 raise AssertionError(
                     f"expected {expected!r}, but the connection was closed with {ended.code}"
                 ) from None
-            as_is = isinstance(expected, (str, bytes))
-            received = data if as_is else json.loads(data)
-            wanted = expected if as_is else json.loads(to_json(expected))
+            wanted = expected if isinstance(expected, (str, bytes)) else json.loads(to_json(expected))
+            received = data if isinstance(expected, (str, bytes)) else _json_or_raw(data)
             assert received == wanted, f"expected {wanted!r}, but {received!r} came"
 
     async def assert_closed(self, code: int, reason: str | None = None) -> None:
@@ -312,16 +324,25 @@ class ClientConnection:
         try:
             await self._app(self._scope, self._to_app.get, self._send)
         finally:
-            # A server closes what the application leaves open.
-            if not self._gone:
+            # What a server does with what the application leaves open.
+            if self._accepted and not self._closed_by_app:
                 self._push({"type": "websocket.close", "code": CloseCode.ABNORMAL, "reason": "the application ended"})
+            elif not self._answered:
+                self._push({"type": "websocket.http.response.start", "status": 500, "headers": []})
+                self._push({"type": "websocket.http.response.body", "body": b""})
 
     async def _send(self, event: Event) -> None:
         await self._flowing.wait()
-        if self._gone:
+        if self._left or self._closed_by_app:
             raise OSError("the client is gone")
-        if event["type"] == "websocket.close":
-            self._gone = True
+        kind = event["type"]
+        if self._accepted and kind not in ("websocket.send", "websocket.close"):
+            raise RuntimeError(f"{kind} cannot be sent: the handshake is over")
+        self._answered = True
+        if kind == "websocket.accept":
+            self._accepted = True
+        elif kind == "websocket.close":
+            self._closed_by_app = True
             await self._to_app.put({"type": "websocket.disconnect", "code": event.get("code", CloseCode.NORMAL)})
         self._push(event)
 
@@ -395,8 +416,18 @@ class _Lifespan:
         answer = asyncio.create_task(self._answers.get())
         await asyncio.wait([answer, task], return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
+            # An application without a lifespan returns, or raises at start-up (ASGI lifespan, "Scope").
             answer.cancel()
-            task.result()  # raises what the application raised; an application without a lifespan just returns
+            self._task = None
+            if phase == "shutdown":
+                task.result()
         elif answer.result()["type"] == f"lifespan.{phase}.failed":
             await task
             raise RuntimeError(f"the application's {phase} failed: {answer.result().get('message')}")
+
+
+def _json_or_raw(data: Data) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data

@@ -55,4 +55,4 @@ class ManualClock:
             self._now = max(self._now, when)
             if call.callback is not None:
                 call.callback()
-        self._now = target
+        self._now = max(self._now, target)

@@ -43,14 +43,18 @@ class RecordingTransport:
     def buffered_bytes(self, level: int) -> None:
         before, self._buffered = self._buffered, level
         user = self._the_user()
+        if self._is_lost:
+            return
         if before < self._high_water <= level:
             user.congested()
         elif level < self._high_water <= before:
             user.writable()
 
     def receive(self, data: Data) -> None:
-        """Let a message of the peer arrive."""
-        self._the_user().received(data)
+        """Let a message of the peer arrive; after the end nothing does."""
+        user = self._the_user()
+        if not self._is_lost:
+            user.received(data)
 
     def lose(self, code: int = CloseCode.ABNORMAL, reason: str = "") -> None:
         """Let the peer vanish, or close with `code`."""

@@ -1,0 +1,1 @@
+"""What the hub costs, measured: `python -m benchmarks` prints tables. Benchmarks print, tests assert."""

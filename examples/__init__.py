@@ -1,0 +1,1 @@
+"""Three small applications on Hubbub, and one that mounts them all."""

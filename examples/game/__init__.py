@@ -1,0 +1,1 @@
+"""A game in which the server is the authority."""

@@ -1,0 +1,1 @@
+"""Notifications that reach all devices of a user."""

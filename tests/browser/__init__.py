@@ -1,0 +1,1 @@
+"""The example applications and the tutorial's page, in a real browser."""

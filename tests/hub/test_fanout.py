@@ -1,0 +1,341 @@
+"""From a message to a frame, once; from a frame to everybody who is not excluded."""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import uuid
+from collections.abc import Collection
+from typing import Any, cast
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubbub.hub.connection import CoreConnection
+from hubbub.hub.fanout import fan_out, prepare
+from hubbub.model import OutboxPolicy
+from hubbub.wire.prepared import PreparedFrame
+
+SURROGATE = "\ud800"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Rank(enum.IntEnum):
+    FIRST = 1
+
+
+class Note(pydantic.BaseModel):
+    text: str
+    at: datetime.datetime | None = None
+    value: float = 0.0
+    inner: Any = None
+
+
+class Aliased(pydantic.BaseModel):
+    client_id: int = pydantic.Field(serialization_alias="clientId")
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: object = None
+
+
+@pydantic.dataclasses.dataclass
+class Typed:
+    id: int
+
+
+NOON = datetime.datetime(2024, 5, 6, 12, 0, tzinfo=datetime.UTC)
+NIL = uuid.UUID(int=0)
+
+
+# From a message to a frame
+
+
+@pytest.mark.parametrize("text", ["", "hello", "é", "\U0001f600", '"quoted"', "null", "\x00"])
+def test_a_text_goes_as_it_is_and_not_as_json(text: str) -> None:
+    frame = prepare(text)
+    assert (frame.data, frame.size) == (text, len(text.encode()))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff", b"hello"])
+def test_bytes_of_any_kind_go_as_binary(kind: type, content: bytes) -> None:
+    frame = prepare(kind(content))
+    assert type(frame.data) is bytes
+    assert (frame.data, frame.size) == (content, len(content))
+
+
+def test_bytes_that_change_later_were_copied() -> None:
+    changing = bytearray(b"before")
+    frame, view = prepare(changing), prepare(memoryview(changing))
+    changing[:] = b"after!"
+    assert (frame.data, view.data) == (b"before", b"before")
+
+
+def test_a_view_with_steps_goes_as_what_it_shows() -> None:
+    assert prepare(memoryview(b"abcdef")[::2]).data == b"ace"
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0, "0"),
+        (10**30, "1" + "0" * 30),
+        (1.5, "1.5"),
+        ([], "[]"),
+        ([1, "a", None], '[1,"a",null]'),
+        ((1, 2), "[1,2]"),
+        ({1}, "[1]"),
+        (frozenset({1}), "[1]"),
+        ({}, "{}"),
+        ({"a": {"b": [1]}}, '{"a":{"b":[1]}}'),
+        ({1: "a"}, '{"1":"a"}'),
+        (["é\U0001f600"], '["é\U0001f600"]'),
+        (["\x00\n"], '["\\u0000\\n"]'),
+        (Note(text="hi"), '{"text":"hi","at":null,"value":0.0,"inner":null}'),
+        (Aliased(client_id=7), '{"clientId":7}'),
+        (Point(1.0), '{"x":1.0,"y":null}'),
+        (Typed(id=1), '{"id":1}'),
+        ([Point(1.0, Note(text="hi", at=NOON))], None),
+        (NOON, '"2024-05-06T12:00:00Z"'),
+        (NOON.date(), '"2024-05-06"'),
+        (datetime.timedelta(hours=1), '"PT1H"'),
+        (NIL, '"00000000-0000-0000-0000-000000000000"'),
+        (decimal.Decimal("1.10"), '"1.10"'),
+        (Colour.RED, '"red"'),
+        (Rank.FIRST, "1"),
+        ({"at": NOON, "id": NIL, "price": decimal.Decimal("1"), "colour": Colour.RED}, None),
+        ({Colour.RED: 1}, '{"red":1}'),
+    ],
+    ids=repr,
+)
+def test_anything_else_goes_as_compact_json_text(message: object, text: str | None) -> None:
+    frame = prepare(message)
+    assert isinstance(frame.data, str)
+    assert frame.size == len(frame.data.encode())
+    assert json.loads(frame.data) == json.loads(text or json.dumps(expected_json(message)))
+    assert text is None or frame.data == text
+
+
+def expected_json(message: object) -> object:
+    """Say what a nested message is in JSON, by hand."""
+    match message:
+        case [Point()]:
+            inner = {"text": "hi", "at": "2024-05-06T12:00:00Z", "value": 0.0, "inner": None}
+            return [{"x": 1.0, "y": inner}]
+        case {"at": _}:
+            return {"at": "2024-05-06T12:00:00Z", "id": str(NIL), "price": "1", "colour": "red"}
+    raise AssertionError(message)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON.filter(lambda value: not isinstance(value, str)))
+def test_what_json_can_say_comes_back_the_same(value: object) -> None:
+    frame = prepare(value)
+    assert isinstance(frame.data, str)
+    assert json.loads(frame.data) == value
+    assert frame.size == len(frame.data.encode())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (lambda value: value, "null"),
+        (lambda value: [value, 1], "[null,1]"),
+        (lambda value: {"deep": [{"x": value}]}, '{"deep":[{"x":null}]}'),
+        (lambda value: Point(value), '{"x":null,"y":null}'),
+        (lambda value: Note(text="", value=value), '{"text":"","at":null,"value":null,"inner":null}'),
+        (lambda value: Note(text="", inner=[value]), '{"text":"","at":null,"value":0.0,"inner":[null]}'),
+    ],
+    ids=["bare", "list", "dict", "dataclass", "model", "model's Any"],
+)
+def test_nan_and_infinity_become_null(value: float, message: Any, text: str) -> None:
+    assert prepare(message(value)).data == text
+
+
+def test_a_prepared_frame_is_not_prepared_again() -> None:
+    frame = PreparedFrame("x")
+    assert prepare(frame) is frame
+
+
+# What cannot be sent
+
+
+class Unsendable:
+    """A class that JSON knows nothing of."""
+
+
+@pytest.mark.parametrize(
+    ("message", "outer", "inner"),
+    [
+        (Unsendable(), "Unsendable", "Unsendable"),
+        ([Unsendable()], "list", "Unsendable"),
+        ({"a": {"b": Unsendable()}}, "dict", "Unsendable"),
+        ({Unsendable(): 1}, "dict", "Unsendable"),
+        (Note(text="", inner=Unsendable()), "Note", "Unsendable"),
+        (Point(0.0, Unsendable()), "Point", "Unsendable"),
+        (print, "builtin_function_or_method", "builtin_function_or_method"),
+        (Unsendable, "type", "type"),
+        (ValueError("x"), "ValueError", "ValueError"),
+        ({"a": b"\xff"}, "dict", "utf-8"),
+    ],
+    ids=[
+        "bare",
+        "in a list",
+        "deep in a dict",
+        "as a key",
+        "in a model",
+        "in a dataclass",
+        "a function",
+        "a class",
+        "an exception",
+        "bytes that are no text",
+    ],
+)
+def test_what_has_no_json_form_is_a_type_error_that_names_the_types(message: object, outer: str, inner: str) -> None:
+    with pytest.raises(TypeError, match=f"^{outer} cannot be sent as JSON") as refused:
+        prepare(message)
+    assert inner in str(refused.value)
+
+
+def selves() -> dict[str, object]:
+    """Return messages that contain themselves, by kind."""
+    in_list: list[object] = []
+    in_list.append(in_list)
+    in_dict: dict[str, object] = {}
+    in_dict["self"] = {"deeper": in_dict}
+    in_model = Note(text="")
+    in_model.inner = in_model
+    in_dataclass = Point(0.0)
+    in_dataclass.y = [in_dataclass]
+    return {"list": in_list, "dict": in_dict, "model": in_model, "dataclass": in_dataclass}
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "model", "dataclass"])
+def test_a_message_that_contains_itself_is_a_clear_error(kind: str) -> None:
+    with pytest.raises((TypeError, ValueError), match="Circular reference"):
+        prepare(selves()[kind])
+
+
+def test_a_message_that_is_too_deep_is_a_clear_error() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises((TypeError, ValueError), match="depth"):
+        prepare(deep)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [SURROGATE, "a" + SURROGATE, [SURROGATE], {"a": {"b": SURROGATE}}, {SURROGATE: 1}, Note(text=SURROGATE)],
+    ids=["text", "after a letter", "in a list", "deep in a dict", "as a key", "in a model"],
+)
+def test_a_lone_surrogate_is_a_value_error(message: object) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        prepare(message)
+
+
+@pytest.mark.parametrize(
+    "message", ["x" + SURROGATE, Unsendable(), [Unsendable()], {"a": SURROGATE}], ids=["text", "bare", "list", "dict"]
+)
+def test_an_error_comes_without_the_chain_of_errors_behind_it(message: object) -> None:
+    with pytest.raises((TypeError, ValueError)) as refused:
+        prepare(message)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+# From a frame to the connections
+
+
+class Recipient:
+    """A connection that remembers what it was handed."""
+
+    def __init__(self, is_queued: bool = False) -> None:
+        self.is_queued = is_queued
+        self.handed: list[tuple[PreparedFrame, str, OutboxPolicy | None]] = []
+
+    def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> bool:
+        self.handed.append((frame, channel, policy))
+        return self.is_queued
+
+
+def hand_out(
+    frame: PreparedFrame,
+    recipients: list[Recipient],
+    exclude: Collection[Recipient] = (),
+    policy: OutboxPolicy | None = None,
+) -> bool:
+    """Call `fan_out` with stand-ins for connections."""
+    connections = cast(list[CoreConnection], recipients)
+    return fan_out(frame, "news", policy, connections, cast(Collection[CoreConnection], exclude))
+
+
+@pytest.mark.parametrize("policy", [None, "latest"])
+def test_everybody_gets_the_same_frame_with_its_channel_and_policy(policy: OutboxPolicy | None) -> None:
+    frame, recipients = prepare({"a": 1}), [Recipient() for _ in range(3)]
+    hand_out(frame, recipients, policy=policy)
+    for recipient in recipients:
+        ((handed, channel, with_policy),) = recipient.handed
+        assert handed is frame
+        assert (channel, with_policy) == ("news", policy)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, set, frozenset])
+def test_the_excluded_get_nothing(kind: Any) -> None:
+    ann, bob, cid = (Recipient() for _ in range(3))
+    hand_out(prepare("x"), [ann, bob, cid], exclude=kind([ann, cid, Recipient()]))
+    assert [len(recipient.handed) for recipient in (ann, bob, cid)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("queued", "expected"),
+    [([], False), ([False, False], False), ([True, False], True), ([False, True], True), ([True, True], True)],
+)
+def test_it_tells_whether_any_had_to_queue_and_goes_on_to_the_others(queued: list[bool], expected: bool) -> None:
+    recipients = [Recipient(is_queued) for is_queued in queued]
+    assert hand_out(prepare("x"), recipients) is expected
+    assert all(len(recipient.handed) == 1 for recipient in recipients)
+
+
+def test_one_that_would_have_to_queue_but_is_excluded_does_not_count() -> None:
+    slow = Recipient(is_queued=True)
+    assert hand_out(prepare("x"), [slow, Recipient()], exclude=(slow,)) is False
+
+
+def test_a_message_is_encoded_once_however_many_hear_it() -> None:
+    encoded = []
+
+    class Counted(pydantic.BaseModel):
+        value: int
+
+        @pydantic.field_serializer("value")
+        def count(self, value: int) -> int:
+            encoded.append(value)
+            return value
+
+    recipients = [Recipient() for _ in range(100)]
+    hand_out(prepare(Counted(value=1)), recipients)
+    assert encoded == [1]
+    assert {handed.data for recipient in recipients for handed, _, _ in recipient.handed} == {'{"value":1}'}
