@@ -455,6 +455,21 @@ async def test_ids_differ_and_name_the_connection_in_the_hub(hub: Hub) -> None:
         assert {await ann.receive(), await bob.receive()} == set(hub.connections)
 
 
+async def test_a_connection_says_whether_it_is_open_and_how_it_has_ended(hub: Hub) -> None:
+    seen: list[Any] = []
+
+    async def endpoint(connection: Connection) -> None:
+        seen.append((connection.is_open, connection.close_code, connection.close_reason))
+        await connection.accept()
+        seen.append((connection.is_open, connection.close_code, connection.close_reason))
+        await connection.close(4000, "over")
+        seen.append((connection.is_open, connection.close_code, connection.close_reason))
+
+    async with Client(serve(hub, endpoint)) as client, client.connect("/ws") as ann:
+        await ann.assert_closed(4000)
+    assert seen == [(False, None, ""), (True, None, ""), (False, 4000, "over")]
+
+
 # Messages
 
 
@@ -1267,6 +1282,44 @@ async def test_types_are_read_through_a_type_alias(hub: Hub, alias: str) -> None
     assert await answer_to(app) == "Say(type='say', text='hi')"
 
 
+async def test_an_annotation_of_another_dependency_that_cannot_be_resolved_is_none_of_the_hubs_business(
+    hub: Hub,
+) -> None:
+    """FastAPI does not mind either: the type behind a `Depends` may be imported for type checkers only."""
+    app = FastAPI(lifespan=hub.lifespan)
+
+    async def name() -> str:
+        return "ann"
+
+    @app.websocket("/ws")
+    async def endpoint(
+        connection: Annotated[Connection[Say], Depends(hub)],
+        name: Annotated["OnlyForTypeCheckers", Depends(name)],  # noqa: F821
+    ) -> None:
+        await connection.send(name)
+        await answer_repr(connection)
+
+    async with Client(app) as client, client.connect("/ws") as ann:
+        await ann.send('{"text": "hi"}')
+        await ann.assert_received("ann", "Say(type='say', text='hi')")
+
+
+async def test_a_postponed_annotation_of_another_dependency_that_cannot_be_resolved_is_none_of_the_hubs_business(
+    hub: Hub,
+) -> None:
+    app = FastAPI(lifespan=hub.lifespan)
+
+    async def name() -> str:
+        return "ann"
+
+    source = (
+        "async def endpoint(connection: Connection[Say] = Depends(hub), who: OnlyForTypeCheckers = Depends(name)):\n"
+        "    await answer(connection)\n"
+    )
+    app.websocket("/ws")(postponed(source, hub=hub, name=name, answer=answer_repr))
+    assert await answer_to(app) == "Say(type='say', text='hi')"
+
+
 async def test_types_are_read_from_a_sub_dependency(hub: Hub) -> None:
     app = FastAPI(lifespan=hub.lifespan)
 
@@ -1411,6 +1464,19 @@ async def test_in_debug_mode_a_message_that_fits_is_sent(hub: Hub, message: Any)
 async def test_in_debug_mode_a_message_that_does_not_fit_is_an_error_of_the_endpoint(hub: Hub) -> None:
     with pytest.raises(TypeError, match="Connection"):
         await converse(sends(hub, Said, {"txt": "hi"}, debug=True))
+
+
+@pytest.mark.parametrize(
+    ("declared", "message", "fits"),
+    [(str, "text", True), (str, b"x", False), (bytes, b"x", True), (bytes, "text", False), (str | bytes, {}, False)],
+)
+async def test_in_debug_mode_text_and_binary_are_held_apart(hub: Hub, declared: Any, message: Any, fits: bool) -> None:
+    app = sends(hub, declared, message, debug=True)
+    if fits:
+        assert await converse(app) == ([message], 1000)
+    else:
+        with pytest.raises(TypeError, match="Connection"):
+            await converse(app)
 
 
 async def test_outside_of_debug_mode_what_goes_out_is_not_checked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ class Server:
         self.denial = denial
         self.left = left
         self.log: list[BaseException] = []
+        self.unexpected: list[str] = []
         self.tasks: list[asyncio.Task[Any]] = []
 
     async def __call__(self, scope: Event, receive: Any, send: Any) -> None:
@@ -58,6 +59,7 @@ class Server:
             nonlocal state
             kind = event["type"]
             if kind not in ORDER[state] or (kind.startswith("websocket.http") and not self.denial):
+                self.unexpected.append(kind)
                 raise RuntimeError(f"unexpected ASGI message {kind!r} while {state}")
             state = ORDER[state][kind]
             if self.left:
@@ -269,6 +271,7 @@ async def test_a_refusal_before_acceptance_is_an_http_response_answered_once(
     response = await refused(server)
     assert (response.status, response.json()) == (status, body)
     assert response.headers.items() >= {"content-type": "application/json", **headers}.items()
+    assert server.unexpected == []
     assert server.log == []
     assert hub.statistics().accepted == 0
     assert not hub.connections
@@ -679,15 +682,19 @@ async def test_a_handler_that_answers_with_a_response_does_not_disturb_a_close(
     assert server.log == []
 
 
-async def test_a_handler_that_closes_the_websocket_decides_the_code(app: FastAPI, hub: Hub) -> None:
-    @app.exception_handler(Mine)
-    async def handler(websocket: WebSocket, error: Mine) -> None:
+@pytest.mark.parametrize(
+    "error", [Mine(), Denied("no"), HTTPException(401, "no")], ids=lambda error: type(error).__name__
+)
+async def test_a_handler_that_closes_the_websocket_decides_the_code(app: FastAPI, hub: Hub, error: Exception) -> None:
+    @app.exception_handler(type(error))
+    async def handler(websocket: WebSocket, handled: Exception) -> None:
+        assert handled is error
         await websocket.close(4002, "handled")
 
     @app.websocket("/ws")
     async def endpoint(connection: Annotated[Connection, Depends(hub)]) -> None:
         await connection.accept()
-        raise Mine
+        raise error
 
     server = Server(app)
     assert await closed(server) == (4002, "handled")
@@ -708,6 +715,36 @@ async def test_an_error_in_a_task_group_closes_with_1011_and_is_logged(app: Fast
     server = Server(app)
     assert await closed(server) == (1011, "")
     assert [type(error) for error in server.log] == [ExceptionGroup]
+
+
+GROUPS: dict[str, tuple[list[Exception], int, str, bool]] = {
+    "disconnects, nested": (
+        [WebSocketDisconnect(1001), ExceptionGroup("inner", [WebSocketDisconnect(1006)])],
+        1000,
+        "",
+        False,
+    ),
+    "a refusal": ([Denied("members only")], 1008, "members only", False),
+    "a refusal and disconnects": ([WebSocketDisconnect(1001), HTTPException(403, "no")], 1008, "no", False),
+    "a refusal and an error": ([Denied("no"), Mine()], 1011, "", True),
+    "a disconnect and an error": ([WebSocketDisconnect(1001), Mine()], 1011, "", True),
+}
+
+
+@pytest.mark.parametrize(("errors", "code", "reason", "logged"), GROUPS.values(), ids=GROUPS.keys())
+async def test_a_group_of_exceptions_ends_a_connection_as_what_it_comes_down_to(
+    app: FastAPI, hub: Hub, errors: list[Exception], code: int, reason: str, logged: bool
+) -> None:
+    group = ExceptionGroup("several", errors)
+
+    @app.websocket("/ws")
+    async def endpoint(connection: Annotated[Connection, Depends(hub)]) -> None:
+        await connection.accept()
+        raise group
+
+    server = Server(app)
+    assert await closed(server) == (code, reason)
+    assert server.log == ([group] if logged else [])
 
 
 async def test_a_client_that_leaves_a_task_group_which_sends_and_receives_is_no_error(app: FastAPI, hub: Hub) -> None:
@@ -809,17 +846,28 @@ async def test_an_endpoint_cancelled_before_acceptance_answers_nothing_and_holds
 # Yield dependencies and the end
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Mine(), 1011),
+        (HTTPException(403), 1008),
+        (Denied("no"), 1008),
+        (WebSocketException(4001), 4001),
+        (WebSocketDisconnect(1001), 1000),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 @pytest.mark.parametrize("first", ["hub", "dependency"])
-async def test_yield_dependencies_see_the_exception_and_close_while_the_connection_is_open(
-    app: FastAPI, hub: Hub, first: str
+async def test_yield_dependencies_see_the_exception_itself_and_close_while_the_connection_is_open(
+    app: FastAPI, hub: Hub, first: str, error: Exception, code: int
 ) -> None:
-    seen: list[tuple[type[BaseException], bool]] = []
+    seen: list[tuple[BaseException, bool]] = []
 
     async def dependency() -> AsyncIterator[None]:
         try:
             yield
-        except Mine as error:
-            seen.append((type(error), len(hub.connections) == 1))
+        except Exception as exception:
+            seen.append((exception, len(hub.connections) == 1))
             await hub.broadcast("last words")
             raise
 
@@ -830,7 +878,7 @@ async def test_yield_dependencies_see_the_exception_and_close_while_the_connecti
             connection: Annotated[Connection, Depends(hub)], _: Annotated[None, Depends(dependency)]
         ) -> None:
             await connection.accept()
-            raise Mine
+            raise error
 
     else:
 
@@ -839,14 +887,14 @@ async def test_yield_dependencies_see_the_exception_and_close_while_the_connecti
             _: Annotated[None, Depends(dependency)], connection: Annotated[Connection, Depends(hub)]
         ) -> None:
             await connection.accept()
-            raise Mine
+            raise error
 
     server = Server(app)
     async with Client(server) as client, client.connect("/ws") as ann:
         await ann.assert_received("last words")
-        await ann.assert_closed(1011)
-    assert seen == [(Mine, True)]
-    assert [type(error) for error in server.log] == [Mine]
+        await ann.assert_closed(code)
+    assert seen == [(error, True)]
+    assert server.log == ([error] if code == 1011 else [])
 
 
 @pytest.mark.parametrize(
@@ -888,6 +936,42 @@ async def test_an_error_in_the_exit_of_a_yield_dependency_is_never_lost(
     code, _ = await closed(server)
     assert [str(error) for error in server.log] == ["the commit failed"]
     assert code == 1011
+
+
+@pytest.mark.parametrize(
+    "refusal", [HTTPException(403, "no"), Denied("no")], ids=lambda refusal: type(refusal).__name__
+)
+@pytest.mark.parametrize("raised", [None, LookupError()], ids=["returns", "raises"])
+@pytest.mark.parametrize("first", ["hub", "dependency"])
+async def test_a_yield_dependency_that_refuses_on_exit_closes_with_1008(
+    app: FastAPI, hub: Hub, first: str, raised: Exception | None, refusal: Exception
+) -> None:
+    async def dependency() -> AsyncIterator[None]:
+        with contextlib.suppress(LookupError):
+            yield
+        raise refusal
+
+    if first == "hub":
+
+        @app.websocket("/ws")
+        async def hub_first(
+            connection: Annotated[Connection, Depends(hub)], _: Annotated[None, Depends(dependency)]
+        ) -> None:
+            await connection.accept()
+            await in_the_endpoint(connection, raised)
+
+    else:
+
+        @app.websocket("/ws")
+        async def dependency_first(
+            _: Annotated[None, Depends(dependency)], connection: Annotated[Connection, Depends(hub)]
+        ) -> None:
+            await connection.accept()
+            await in_the_endpoint(connection, raised)
+
+    server = Server(app)
+    assert await closed(server) == (1008, "no")
+    assert server.log == []
 
 
 async def test_a_yield_dependency_that_swallows_the_exception_makes_it_an_ordinary_end(app: FastAPI, hub: Hub) -> None:

@@ -196,6 +196,22 @@ async def test_connecting_a_socket_that_was_accepted_raw_is_an_error(manager: Co
         await ann.assert_closed(1000)
 
 
+async def test_connect_can_say_who_the_user_is(manager: ConnectionManager) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws/{user}")
+    async def endpoint(websocket: WebSocket, user: str) -> None:
+        await manager.connect(websocket, user=user)
+        await waits(websocket)
+
+    async with Client(app) as client, client.connect("/ws/ann") as ann, client.connect("/ws/bob") as bob:
+        await present(manager, 2)
+        await manager.hub.send("ann", "for ann")
+        await ann.assert_received("for ann")
+        await manager.hub.disconnect("bob")
+        await bob.assert_closed(3503)
+
+
 async def test_what_an_endpoint_raises_before_connecting_refuses_the_handshake(manager: ConnectionManager) -> None:
     app = FastAPI()
 

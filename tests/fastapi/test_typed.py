@@ -4,24 +4,27 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import ipaddress
 import json
 import types
 import uuid
 import zoneinfo
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
 import pytest
 from fastapi import Depends
 from fastapi.dependencies.utils import get_dependant
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from hubbub.errors import InvalidMessage
 from hubbub.fastapi.typed import UNTYPED, MessageTypes, declared_types, validates_outgoing
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 MARKER = "MARKERmarker"
 """Stands for what a client would not like to see quoted; letters only, so that no escaping can hide it."""
@@ -443,6 +446,22 @@ def test_a_tag_that_is_not_expected_is_answered_with_those_that_are() -> None:
     assert error["msg"] == "The tag does not match any of the expected tags: 'say', 'move'"
 
 
+@pytest.mark.parametrize(
+    ("incoming", "message", "reason"),
+    [
+        (Annotated[str, pydantic.Field(max_length=3)], "you should have characters", "at most 3 characters"),
+        (int, "a valid integer", "unable to parse string as an integer"),
+        (Strict, {"text": ["a valid string"]}, "Input should be a valid string"),
+        (Move, {"type": "move", "y": 1, "z": "Field required"}, "Field required"),
+        (Literal["left", "right"], "either left or right", "Input should be 'left' or 'right'"),
+    ],
+    ids=str,
+)
+def test_a_reason_is_kept_though_the_message_has_some_of_its_words(incoming: Any, message: object, reason: str) -> None:
+    (error,) = refusal(incoming, json.dumps(message)).errors
+    assert reason in error["msg"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
@@ -450,6 +469,7 @@ JSON = st.recursive(
 )
 
 
+@UNTIMED
 @given(JSON.map(json.dumps) | st.text(st.characters(exclude_categories=("Cs",))) | st.binary())
 def test_any_message_is_taken_or_invalid_and_nothing_else(message: str | bytes) -> None:
     for incoming in (Say | Move, Tagged, Strict, Node, dict[str, int], list[float]):
@@ -543,55 +563,102 @@ class Socket(Generic[In, Out]):
     """Stands for `Connection`."""
 
 
-def provide() -> None:
-    """Stand for the hub."""
+class Provider:
+    """Stands for the dependency of a hub."""
+
+    def __init__(self, runtime: object) -> None:
+        self._runtime = runtime
+
+    def __call__(self) -> None: ...
 
 
-def is_provided(call: object) -> bool:
-    return call is provide
+RUNTIME = object()
+here, there = Provider(RUNTIME), Provider(object())
+IntAndStr = TypeAliasType("IntAndStr", Socket[int, str])
+Provided = TypeAliasType("Provided", Annotated[IntAndStr, "provided"])
 
 
-def bare(socket: Annotated[Socket, Depends(provide)]) -> None: ...
-def by_default_value(socket: Socket[int, str] = Depends(provide)) -> None: ...  # noqa: B008
-def annotated(socket: Annotated[Socket[int, str], Depends(provide)]) -> None: ...
-def as_a_string(socket: "Annotated[Socket[int, str], Depends(provide)]") -> None: ...
-def other(socket: Annotated[Socket[int, bytes], Depends(provide)]) -> None: ...
-def unrelated(number: Annotated[list[int], Depends(bare)]) -> None: ...
-def nested(found: Annotated[None, Depends(annotated)]) -> None: ...
-def same_twice(
-    found: Annotated[None, Depends(annotated)], socket: Annotated[Socket[int, str], Depends(provide)]
-) -> None: ...
-def with_a_bare_one(
-    found: Annotated[None, Depends(bare)], socket: Annotated[Socket[int, str], Depends(provide)]
-) -> None: ...
-def different(
-    found: Annotated[None, Depends(other)], socket: Annotated[Socket[int, str], Depends(provide)]
-) -> None: ...
+class Later(pydantic.BaseModel):
+    """Named in quotes where it is used."""
+
+
+Untyped = Annotated[Socket, Depends(here)]
+Ours = Annotated[Socket[int, str], Depends(here)]
+Different = Annotated[Socket[int, bytes], Depends(here)]
+Theirs = Annotated[Socket[int, bytes], Depends(there)]
+
+
 def nothing() -> None: ...
+def bare(socket: Untyped) -> None: ...
+def annotated(socket: Ours) -> None: ...
+def by_default_value(socket: Socket[int, str] = Depends(here)) -> None: ...  # noqa: B008
+def in_quotes(socket: "Annotated[Socket[int, str], Depends(here)]") -> None: ...
+def inside_in_quotes(socket: Annotated[Socket["Later", "str"], Depends(here)]) -> None: ...
+def by_an_alias(socket: Annotated[IntAndStr, Depends(here)]) -> None: ...
+def by_an_alias_of_an_alias(socket: Annotated[Provided, Depends(here)]) -> None: ...
+def unrelated(found: Annotated[list[int], Depends(bare)]) -> None: ...
+def of_no_such_name(found: Annotated[list["Missing"], Depends(nothing)]) -> None: ...  # noqa: F821
+def nested(found: Annotated[None, Depends(annotated)]) -> None: ...
+def passed_on(socket: Annotated[Socket[int, str], Depends(bare)]) -> None: ...
+def twice_the_same(found: Annotated[None, Depends(annotated)], socket: Ours) -> None: ...
+def beside_a_bare_one(found: Annotated[None, Depends(bare)], socket: Ours) -> None: ...
+def of_two_hubs(other: Theirs, socket: Ours) -> None: ...
+def bare_beside_another_hub(other: Theirs, socket: Untyped) -> None: ...
+def or_none(socket: Annotated[Socket[int, str] | None, Depends(here)]) -> None: ...
+def in_two_ways(other: Different, socket: Ours) -> None: ...
+def in_two_places(found: Annotated[None, Depends(annotated)], socket: Different) -> None: ...
+
+
+class Callable:
+    """An endpoint that is an object."""
+
+    def __call__(self, socket: "Annotated[Socket[int, str], Depends(here)]") -> None: ...
+
+
+@functools.wraps(inside_in_quotes)
+def wrapped(*args: Any, **kwargs: Any) -> None: ...
+
+
+FOUND: dict[Any, MessageTypes] = {
+    nothing: UNTYPED,
+    bare: UNTYPED,
+    unrelated: UNTYPED,
+    of_no_such_name: UNTYPED,
+    annotated: MessageTypes(int, str),
+    by_default_value: MessageTypes(int, str),
+    in_quotes: MessageTypes(int, str),
+    inside_in_quotes: MessageTypes(Later, str),
+    wrapped: MessageTypes(Later, str),
+    by_an_alias: MessageTypes(int, str),
+    by_an_alias_of_an_alias: MessageTypes(int, str),
+    Callable(): MessageTypes(int, str),
+    nested: MessageTypes(int, str),
+    passed_on: MessageTypes(int, str),
+    twice_the_same: MessageTypes(int, str),
+    beside_a_bare_one: MessageTypes(int, str),
+    of_two_hubs: MessageTypes(int, str),
+    bare_beside_another_hub: UNTYPED,
+}
+"""Endpoints, and what a hub finds declared in them; its own connections come before those of others."""
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "expected"),
-    [
-        (nothing, UNTYPED),
-        (bare, UNTYPED),
-        (unrelated, UNTYPED),
-        (by_default_value, MessageTypes(int, str)),
-        (annotated, MessageTypes(int, str)),
-        (as_a_string, MessageTypes(int, str)),
-        (nested, MessageTypes(int, str)),
-        (same_twice, MessageTypes(int, str)),
-        (with_a_bare_one, MessageTypes(int, str)),
-    ],
+    "endpoint",
+    FOUND,
+    ids=[getattr(endpoint, "__name__", "an object") if endpoint is not wrapped else "wrapped" for endpoint in FOUND],
 )
-def test_types_are_found_where_a_route_or_its_dependencies_ask_for_the_connection(
-    endpoint: Any, expected: MessageTypes
-) -> None:
-    assert declared_types(get_dependant(path="/ws", call=endpoint), is_provided, Socket) == expected
+def test_types_are_found_where_a_route_or_its_dependencies_ask_for_the_connection(endpoint: Any) -> None:
+    assert declared_types(get_dependant(path="/ws", call=endpoint), RUNTIME, Socket) == FOUND[endpoint]
 
 
-def test_two_declarations_that_differ_are_an_error_that_names_the_route_and_both() -> None:
+@pytest.mark.parametrize("endpoint", [in_two_ways, in_two_places])
+def test_two_declarations_that_differ_are_an_error_that_names_the_route_and_both(endpoint: Any) -> None:
     with pytest.raises(TypeError, match=r"^/ws: .*different types") as refused:
-        declared_types(get_dependant(path="/ws", call=different), is_provided, Socket)
-    for argument in (*get_args(Socket[int, str]), *get_args(Socket[int, bytes])):
+        declared_types(get_dependant(path="/ws", call=endpoint), RUNTIME, Socket)
+    for argument in (int, str, bytes):
         assert str(argument) in str(refused.value)
+
+
+def test_a_declaration_that_cannot_be_read_is_an_error_that_names_the_route_and_the_parameter() -> None:
+    with pytest.raises(TypeError, match=r"^/ws: socket: .*cannot be read"):
+        declared_types(get_dependant(path="/ws", call=or_none), RUNTIME, Socket)

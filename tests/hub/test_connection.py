@@ -249,6 +249,7 @@ def begin(connection: CoreConnection, transport: RecordingTransport, phase: Phas
         (Phase.CONNECTING, "open", Phase.OPEN),
         (Phase.CONNECTING, "end", Phase.CONNECTING),
         (Phase.CONNECTING, "abort", Phase.CONNECTING),
+        (Phase.CONNECTING, "fail", Phase.CLOSED),
         (Phase.OPEN, "open", AssertionError),
         (Phase.OPEN, "end", Phase.CLOSING),
         (Phase.OPEN, "abort", Phase.CLOSED),
@@ -261,6 +262,7 @@ def begin(connection: CoreConnection, transport: RecordingTransport, phase: Phas
         (Phase.CLOSED, "end", Phase.CLOSED),
         (Phase.CLOSED, "abort", Phase.CLOSED),
         (Phase.CLOSED, "lost", AssertionError),
+        (Phase.CLOSED, "fail", AssertionError),
     ],
 )
 def test_what_an_event_does_in_each_phase(
@@ -274,6 +276,7 @@ def test_what_an_event_does_in_each_phase(
         "open": lambda: connection.open(RecordingTransport()),
         "end": lambda: connection.end(4002, "event"),
         "abort": connection.abort,
+        "fail": connection.fail,
         "lost": lambda: connection.lost(4003, "event"),
     }
     if isinstance(outcome, Phase):
@@ -283,6 +286,16 @@ def test_what_an_event_does_in_each_phase(
         with pytest.raises(outcome):
             act[event]()
         assert connection.phase is phase
+
+
+def test_a_handshake_that_failed_leaves_nothing(hub: Hub) -> None:
+    connection = connecting(hub)
+    hub.admit(connection)
+    connection.fail()
+    assert connection.phase is Phase.CLOSED
+    assert hub.told == ["released"]
+    assert hub.statistics().accepted == 0
+    assert_nothing_is_left(hub)
 
 
 @pytest.mark.parametrize("phase", [Phase.CLOSING, Phase.CLOSED])
@@ -782,6 +795,20 @@ async def test_the_tasks_that_an_endpoint_started_hear_of_the_end_too(hub: Hub) 
     transport.lose()
     with pytest.raises(ConnectionEnded):
         await in_endpoint_of(connection, start_a_task())
+
+
+async def test_an_endpoint_with_connections_of_two_hubs_hears_of_the_end_of_each(hub: Hub, clock: ManualClock) -> None:
+    pairs = [connected(each, RecordingTransport()) for each in (hub, Hub(clock))]
+
+    async def endpoint(connection: CoreConnection) -> None:
+        current_connections.set(tuple(known for known, _ in pairs))
+        await connection.send_frame(PreparedFrame("late"))
+
+    for connection, transport in pairs:
+        await asyncio.create_task(endpoint(connection))
+        transport.lose()
+        with pytest.raises(ConnectionEnded):
+            await asyncio.create_task(endpoint(connection))
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -12,13 +12,15 @@ from typing import Any, cast
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubbub.hub.connection import CoreConnection
 from hubbub.hub.fanout import fan_out, prepare
 from hubbub.model import OutboxPolicy
 from hubbub.wire.prepared import PreparedFrame
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 SURROGATE = "\ud800"
 
@@ -150,6 +152,7 @@ JSON = st.recursive(
 )
 
 
+@UNTIMED
 @given(JSON.filter(lambda value: not isinstance(value, str)))
 def test_what_json_can_say_comes_back_the_same(value: object) -> None:
     frame = prepare(value)

@@ -9,11 +9,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubbub.errors import Denied
 from hubbub.hub.origin import OriginPolicy
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 Header = str | bytes | None
 
@@ -335,17 +337,20 @@ def test_an_entry_that_no_browser_could_ever_send_is_refused(entry: str) -> None
 # Garbage
 
 
+@UNTIMED
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_any_bytes_are_let_in_or_denied(origin: bytes, host: bytes) -> None:
     let_in(origin, host)
     assert not let_in(b"\xff" + origin, b"example.com")
 
 
+@UNTIMED
 @given(st.text(string.printable, max_size=20), st.sampled_from(["example.com", "localhost:8000"]))
 def test_no_text_in_front_of_the_own_host_is_let_in(text: str, host: str) -> None:
     assert not let_in(f"http://x{text}{host}", host)
 
 
+@UNTIMED
 @given(st.text(string.printable, max_size=20))
 def test_no_longer_name_that_begins_like_the_own_host_is_let_in(text: str) -> None:
     assert not let_in(f"http://example.com.x{text}", "example.com")
@@ -446,6 +451,7 @@ def test_a_header_cannot_forge_a_log_line(caplog: pytest.LogCaptureFixture, nast
         assert line.isprintable()
 
 
+@UNTIMED
 @given(value=st.binary(min_size=1, max_size=60))
 def test_no_bytes_make_more_than_one_printable_line(value: bytes) -> None:
     records: list[logging.LogRecord] = []

@@ -63,6 +63,7 @@ def test_a_record_cannot_be_changed(name: str) -> None:
     record = snapshot(Counters())
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(record, name, 1)
+    assert not hasattr(record, "__dict__")
 
 
 @pytest.mark.parametrize(

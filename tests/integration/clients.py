@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self
 
@@ -17,7 +17,7 @@ from websockets.http11 import Response
 
 from tests.integration.deadline import DEADLINE_S, within
 
-TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+TEXT, CLOSE = 0x1, 0x8
 
 
 class Close(NamedTuple):
@@ -68,7 +68,7 @@ class Client:
         await within(self.connection.close(code, reason))
 
     def vanish(self) -> None:
-        """Be gone without a close frame, as a machine is that loses its network."""
+        """Reset the TCP connection, as happens when a process is killed."""
         _reset_on_close(self.connection.transport.get_extra_info("socket"))
         self.connection.transport.abort()
 
@@ -119,8 +119,8 @@ class RawClient:
         await raw.receive_response()
         return raw
 
-    async def send_request(self, path: str, headers: Mapping[str, str] | None = None) -> None:
-        await self.send_bytes(request(path, headers))
+    async def send_request(self, path: str) -> None:
+        await self.send_bytes(request(path))
 
     async def receive_response(self) -> None:
         """Read the head of the response, which must be that of an accepted handshake."""
@@ -194,18 +194,13 @@ class RawClient:
         self._received += data
 
 
-def request(path: str, headers: Mapping[str, str] | None = None) -> bytes:
+def request(path: str) -> bytes:
     """Return an opening handshake (RFC 6455 section 4.1)."""
-    lines = {
-        "Host": "127.0.0.1",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        "Sec-WebSocket-Version": "13",
-        **(headers or {}),
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
 
 
 def masked_frame(opcode: int, payload: bytes) -> bytes:

@@ -28,6 +28,9 @@ SMALL_BUFFER = 8_192
 # uvicorn says so of this class, and `websockets` of what it is built on.
 DEPRECATED = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The `websockets` implementation is")
 
+NUMBERS = itertools.count()
+DELAYS = itertools.cycle((0, 0.01, 0.02))
+
 Way = Callable[[ModuleType, int], Awaitable[None]]
 
 
@@ -76,7 +79,7 @@ async def vanishes_after_more_than_anybody_reads(application: ModuleType, port: 
     client.vanish()
 
 
-async def hangs_up_in_the_request(application: ModuleType, port: int) -> None:
+async def vanishes_amid_the_request(application: ModuleType, port: int) -> None:
     client = await RawClient.dial(port)
     await client.send_bytes(request("/receives")[:50])
     client.vanish()
@@ -89,7 +92,7 @@ async def vanishes_after_the_request(application: ModuleType, port: int) -> None
 
 
 async def vanishes_before_the_endpoint_accepts(application: ModuleType, port: int) -> None:
-    name = str(id(asyncio.current_task()))
+    name = str(next(NUMBERS))
     client = await RawClient.dial(port)
     await client.send_request(f"/hesitates/{name}")
     await within(application.hesitating[name].wait())
@@ -97,8 +100,6 @@ async def vanishes_before_the_endpoint_accepts(application: ModuleType, port: in
     # For some the endpoint accepts before the server has noticed, for some after.
     asyncio.get_running_loop().call_later(next(DELAYS), application.decided[name].set)
 
-
-DELAYS = itertools.cycle((0, 0.01, 0.02))
 
 # The server ends it
 
@@ -138,7 +139,7 @@ WAYS: tuple[Way, ...] = (
     vanishes_from_a_manager_that_is_not_told,
     vanishes_amid_a_stream,
     vanishes_after_more_than_anybody_reads,
-    hangs_up_in_the_request,
+    vanishes_amid_the_request,
     vanishes_after_the_request,
     vanishes_before_the_endpoint_accepts,
     ends("/returns", Close(1000, "")),

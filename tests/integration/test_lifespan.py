@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 import pytest
@@ -15,9 +15,11 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hubbub import Connection, ConnectionManager, Hub
-from tests.integration.clients import Close, client, http_client, refusal
-from tests.integration.deadline import eventually
+from tests.integration.clients import Close, RawClient, client, http_client, refusal
+from tests.integration.deadline import eventually, within
 from tests.integration.servers import serving
+
+SMALL_BUFFER = 8_192
 
 
 class Say(BaseModel):
@@ -106,13 +108,20 @@ async def test_a_lifespan_of_ones_own() -> None:
 
 async def test_a_hub_that_ends_closes_what_is_open_and_refuses_what_comes() -> None:
     hub = Hub()
-    app = application(hub)
-    async with serving(app) as port, client(port, "/chat/ann") as someone:
-        assert await someone.receive() == "ready"
-        async with hub:
-            core = hub.start()
-        assert await someone.closed() == Close(1012, "")
-        assert core.is_draining
+    async with serving(application(hub), send_buffer=SMALL_BUFFER) as port, client(port, "/chat/ann") as ann:
+        assert await ann.receive() == "ready"
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(hub)
+            stalled = await RawClient.connect(port, "/chat/bob", receive_buffer=SMALL_BUFFER)
+            while not hub.statistics().queued_bytes:
+                await hub.send("bob", "." * 10_000)
+            ending = asyncio.create_task(running.aclose())
+            assert await ann.closed() == Close(1012, "")
+            refused = await refusal(port, "/chat/eve")
+            assert (refused.status_code, json.loads(refused.body)["limit"]) == (503, "draining")
+            assert not ending.done()
+            stalled.vanish()
+            await within(ending)
         assert not hub.connections
 
 

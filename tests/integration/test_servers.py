@@ -28,7 +28,7 @@ EXCEPTIONS_AT_THE_SERVERS_END = {"hypercorn": {"asyncio.exceptions.CancelledErro
 IGNORES_HEADERS_OF_THE_ACCEPTANCE = {"granian"}
 
 
-END_DEADLINE_S = 5.0
+END_DEADLINE_S = 4.5
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -226,11 +226,11 @@ async def last_words(someone: Client) -> Close:
 
 
 async def test_an_endpoint_of_starlette_alone_that_returns_is_noticed(server: Server) -> None:
-    """The fixture asks afterwards whether anything is left."""
+    """What the client sees then is up to the server."""
     async with client(server.port, "/plain") as someone:
+        assert await someone.receive() == "ready"
         await someone.send("return")
-        await someone.closed()
-    await asyncio.to_thread(server.wait_for_answer, "/left", NOTHING)
+        await asyncio.to_thread(server.wait_for_answer, "/left", NOTHING)
 
 
 # The end, from the client's side
@@ -353,9 +353,11 @@ async def test_a_signal_ends_the_server_with_connections_open(
         ):
             await one.ask("hello")
             end(server)
-            codes = [(await last_words(someone)).code for someone in (one, two, three)]
-            assert codes == [CODE_AT_THE_SERVERS_END.get(kind, 1012)] * 3
-        assert server.wait(END_DEADLINE_S) in (0, -signal.SIGTERM)
+            async with asyncio.timeout(END_DEADLINE_S):
+                codes = [(await last_words(someone)).code for someone in (one, two, three)]
+                status = await asyncio.to_thread(server.wait)
+        assert codes == [CODE_AT_THE_SERVERS_END.get(kind, 1012)] * 3
+        assert status in (0, -signal.SIGTERM)
         assert server.exceptions == EXCEPTIONS_AT_THE_SERVERS_END.get(kind, set()), server.log
     finally:
         server.kill()

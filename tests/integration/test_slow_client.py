@@ -28,6 +28,7 @@ MARGIN = 2 * MIB
 
 HEADER = b"\x81\x7e" + struct.pack("!H", SIZE)
 FRAME = len(HEADER) + SIZE
+PING = b"\x89"
 
 
 class Listener(asyncio.Protocol):
@@ -50,6 +51,9 @@ class Listener(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         buffer, position = self._buffer + data, 0
         while len(buffer) - position >= FRAME:
+            if buffer.startswith(PING, position):
+                position += 2 + buffer[position + 1]
+                continue
             if not buffer.startswith(HEADER + b"%08d." % self._number, position) or self._number == self._count:
                 self._end(AssertionError(f"instead of number {self._number}: {buffer[position : position + 20]!r}"))
             self._number += 1

@@ -470,6 +470,69 @@ async def ended_by_an_error(
     assert server.sent == []
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_send_that_fails_because_the_peer_has_closed_is_a_loss_with_the_peers_code(
+    server: Server, user: User, transport: AsgiTransport, is_paused: bool
+) -> None:
+    await started(transport, user)
+    if is_paused:
+        user.reactions["x"] = transport.pause_reading
+        server.arrive(text("x"))
+        await settle()
+        user.calls.clear()
+    server.stall()
+    server.send_error = OSError("gone")
+    transport.write(PreparedFrame("1"))
+    await settle()
+    server.arrive(disconnect(code=1001, reason="away"))
+    server.go_on()
+    await settle()
+    assert user.calls == ["congested", ("lost", 1001, "away")]
+    assert tasks() == 0
+
+
+async def test_a_paused_transport_delivers_no_more_messages_although_a_send_fails(
+    server: Server, user: User, transport: AsgiTransport
+) -> None:
+    user.reactions["1"] = transport.pause_reading
+    await started(transport, user)
+    server.arrive(*(text(str(number)) for number in range(1, 10)), disconnect(code=1001))
+    await settle()
+    server.send_error = OSError("gone")
+    transport.write(PreparedFrame("x"))
+    await settle()
+    assert user.calls[:2] == ["1", "congested"]
+    assert [call for call in user.calls[2:] if isinstance(call, str)] in ([], ["2"]), "one may be on its way already"
+    assert user.calls[-1][0] == "lost"
+    assert tasks() == 0
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("late", ["write", "close", "abort", "peer leaves"])
+async def test_whatever_happens_just_after_a_send_has_failed_the_connection_is_lost_once(
+    server: Server, user: User, transport: AsgiTransport, late: str, turns: int
+) -> None:
+    await started(transport, user)
+    server.stall()
+    server.send_error = OSError("gone")
+    transport.write(PreparedFrame("1"))
+    await settle()
+    server.go_on()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    acts: dict[str, Callable[[], None]] = {
+        "write": lambda: transport.write(PreparedFrame("2")),
+        "close": lambda: transport.close(1000, "bye"),
+        "abort": transport.abort,
+        "peer leaves": lambda: server.arrive(disconnect(code=1001)),
+    }
+    acts[late]()
+    await settle()
+    assert [call[0] for call in user.calls if isinstance(call, tuple)] == ["lost"]
+    assert isinstance(user.calls[-1], tuple)
+    assert (server.sent, transport.buffered_bytes, tasks()) == ([], 0, 0)
+
+
 @pytest.mark.parametrize("event", [{"type": "websocket.receive"}, {}, None], ids=["no data", "no type", "none"])
 async def test_an_event_that_is_none_is_a_fault_of_the_server(
     server: Server, user: User, transport: AsgiTransport, event: Any, logged: Logged
@@ -835,3 +898,17 @@ async def test_a_client_that_violates_a_limit_gets_the_close_after_what_is_queue
     assert server.sent == [message("1"), message("2"), close_event]
     await settle()
     assert tasks() == 0
+
+
+async def test_what_the_peer_sent_before_it_left_is_received_although_a_send_finds_it_gone(
+    server: Server, transport: AsgiTransport
+) -> None:
+    hub, _, connection = connected(transport, Limits(messages_per_s=1, message_burst=100))
+    server.arrive(*(text(str(number)) for number in range(200)), disconnect(code=1001))
+    await settle()
+    server.send_error = OSError("gone")
+    hub.publish(EVERYONE, "x")
+    await settle()
+    assert connection.phase is Phase.CLOSED
+    assert hub.statistics().violations == {}, "the peer kept to the rate: it was us who did not read"
+    assert [await connection.take() for _ in range(64)] == [str(number) for number in range(64)]

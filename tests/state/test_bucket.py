@@ -1,10 +1,12 @@
 """A token bucket lets a burst through, then the rate, and nothing beyond."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubbub.state.bucket import TokenBucket
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 RATES = st.floats(0.01, 1e6)
 BURSTS = st.integers(1, 300)
@@ -16,6 +18,7 @@ def takes(bucket: TokenBucket, times: int, now: float) -> int:
     return sum(bucket.take(now) for _ in range(times))
 
 
+@UNTIMED
 @given(RATES, BURSTS)
 def test_at_the_start_exactly_the_burst_goes_through(rate: float, burst: int) -> None:
     assert takes(TokenBucket(rate, burst, 5.0), burst + 10, 5.0) == burst
@@ -38,6 +41,7 @@ def test_a_burst_of_less_than_one_token_lets_nothing_through() -> None:
     assert takes(TokenBucket(10, 0.5, 0.0), 3, 100.0) == 0
 
 
+@UNTIMED
 @given(RATES, BURSTS, GAPS)
 def test_never_more_than_the_burst_and_what_the_time_earned(rate: float, burst: int, gaps: list[float]) -> None:
     bucket = TokenBucket(rate, burst, 0.0)
@@ -48,6 +52,7 @@ def test_never_more_than_the_burst_and_what_the_time_earned(rate: float, burst: 
         assert taken <= (burst + now * rate) * (1 + 1e-9)
 
 
+@UNTIMED
 @given(RATES, BURSTS, st.lists(st.floats(1.001, 100), max_size=200))
 def test_who_keeps_to_the_rate_is_never_refused(rate: float, burst: int, gaps: list[float]) -> None:
     bucket = TokenBucket(rate, burst, 0.0)
@@ -86,6 +91,7 @@ def test_a_grant_of_nothing_gives_nothing(seconds: float) -> None:
     assert not bucket.take(seconds)
 
 
+@UNTIMED
 @given(RATES, BURSTS, st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=100))
 def test_grants_included_never_more_than_what_was_due(rate: float, burst: int, steps: list[tuple[bool, float]]) -> None:
     bucket = TokenBucket(rate, burst, 0.0)

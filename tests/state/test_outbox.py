@@ -5,13 +5,15 @@ import gc
 import tracemalloc
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from hubbub.config import Outbox
 from hubbub.model import OutboxPolicy
 from hubbub.state.outbox import ENTRY_BYTES, Offer, OutboxQueue
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 BOUND = 6 * ENTRY_BYTES
 POLICIES: tuple[OutboxPolicy, ...] = ("disconnect", "drop_oldest", "drop_newest", "latest")
@@ -147,7 +149,7 @@ def is_like_new(queue: OutboxQueue[Queued]) -> bool:
 
 
 def test_any_history_agrees_with_a_list() -> None:
-    run_state_machine_as_test(AgainstAList, settings=settings(max_examples=100, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(AgainstAList, settings=settings(UNTIMED, max_examples=100, stateful_step_count=50))
 
 
 def queue_of(*messages: tuple[str, str | None], bound: int) -> OutboxQueue[str]:

@@ -4,10 +4,12 @@ import functools
 import itertools
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from hubbub.state.pattern import ChannelPattern
+
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
 ALPHABET = "ab:"
 
@@ -101,6 +103,7 @@ def test_a_pattern_that_is_none_is_refused_with_the_pattern_and_the_reason(patte
     assert repr(pattern) in str(refused.value)
 
 
+@UNTIMED
 @given(st.text("ab:{}$_1", max_size=12))
 @example("{a}:{a}")
 def test_any_text_is_a_pattern_or_a_value_error(text: str) -> None:
@@ -117,12 +120,14 @@ def test_a_name_is_the_pattern_with_its_parameters() -> None:
     assert pattern.name({"team": "red", "game": 7}) == "game:7:red"
 
 
+@UNTIMED
 @given(LARGER, st.data())
 def test_a_name_that_a_pattern_gives_is_one_of_its_channels(pattern: ChannelPattern, data: st.DataObject) -> None:
     values: dict[str, object] = {name: data.draw(VALUES) for name in pattern.parameters}
     assert pattern.matches(pattern.name(values))
 
 
+@UNTIMED
 @given(st.lists(VALUES, min_size=2, max_size=2), st.lists(VALUES, min_size=2, max_size=2))
 def test_different_parameters_between_colons_never_give_the_same_name(left: list[str], right: list[str]) -> None:
     assume(left != right)
@@ -192,6 +197,7 @@ def test_patterns_overlap_where_one_name_belongs_to_both(left: str, right: str, 
     assert ChannelPattern(left).overlaps(ChannelPattern(right)) is overlap
 
 
+@UNTIMED
 @given(SMALL, SMALL)
 def test_patterns_overlap_if_trying_all_short_names_finds_a_common_one(
     left: ChannelPattern, right: ChannelPattern
@@ -200,6 +206,7 @@ def test_patterns_overlap_if_trying_all_short_names_finds_a_common_one(
     assert left.overlaps(right) or not common
 
 
+@UNTIMED
 @given(LARGER, LARGER)
 def test_where_patterns_overlap_there_is_a_name_that_both_match(left: ChannelPattern, right: ChannelPattern) -> None:
     name = witness(left, right)
@@ -209,6 +216,7 @@ def test_where_patterns_overlap_there_is_a_name_that_both_match(left: ChannelPat
         assert right.matches(name)
 
 
+@UNTIMED
 @given(LARGER, LARGER, st.data())
 def test_a_name_of_one_that_the_other_matches_is_an_overlap(
     left: ChannelPattern, right: ChannelPattern, data: st.DataObject
@@ -218,6 +226,7 @@ def test_a_name_of_one_that_the_other_matches_is_an_overlap(
         assert left.overlaps(right)
 
 
+@UNTIMED
 @given(LARGER, LARGER)
 def test_overlapping_is_mutual_and_a_pattern_overlaps_with_itself(left: ChannelPattern, right: ChannelPattern) -> None:
     assert left.overlaps(right) == right.overlaps(left)

@@ -1,9 +1,11 @@
 """The in-process client, against small applications: what each docstring promises, and what a server would do."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -173,6 +175,31 @@ async def test_an_application_without_a_lifespan_may_raise() -> None:
 
     async with Client(app) as client, client.connect("/") as connection:
         assert connection.is_open
+
+
+async def test_what_such_an_application_raises_is_nobodys_concern(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        raise KeyError(scope["type"])
+
+    async with Client(app):
+        pass
+    gc.collect()
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_a_lifespan_raises_after_its_startup_is_raised_in_the_end(goes_on: bool) -> None:
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        if goes_on:
+            await receive()
+        raise ValueError("no database")
+
+    client = await Client(app).__aenter__()
+    await settle()
+    with pytest.raises(ValueError, match="no database"):
+        await client.__aexit__(None, None, None)
 
 
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
@@ -398,6 +425,44 @@ async def test_an_endpoint_that_fails_before_acceptance_fails_the_test() -> None
 async def test_a_handshake_that_the_endpoint_leaves_unanswered_is_refused_with_500(handler: Handler) -> None:
     """As uvicorn and hypercorn do; 403 is the answer to a close."""
     assert (await refusal_of(handler, raise_app_exceptions=False)).status == 500
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [close(1008)],
+        [{"type": "websocket.http.response.start", "status": 403}, {"type": "websocket.http.response.body"}],
+    ],
+    ids=["close", "denial response"],
+)
+async def test_an_endpoint_that_refused_hears_that_the_client_is_gone(
+    answer: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_FINISH_DEADLINE_S", SOON_S)
+    seen = []
+
+    async def refuse(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        for event in answer:
+            await send(event)
+        seen.append((await receive())["type"])
+
+    assert (await refusal_of(asgi(refuse))).status == 403
+    assert seen == ["websocket.disconnect"]
+
+
+@pytest.mark.parametrize("event", [text("too early"), {"type": "websocket.http.response.body"}])
+async def test_what_is_no_answer_to_the_handshake_is_an_error_of_the_endpoint(event: Event) -> None:
+    with pytest.raises(RuntimeError, match=event["type"]):
+        async with Client(refusing(event)) as client, client.connect("/"):
+            raise AssertionError("the handshake was accepted")
+
+
+@pytest.mark.parametrize("kind", ["websocket.accept", "websocket.http.response.start"])
+async def test_a_second_answer_to_the_handshake_is_an_error_of_the_endpoint(kind: str) -> None:
+    app = saying({"type": kind, "status": 403})
+    with pytest.raises(RuntimeError, match=f"{kind} cannot be sent: the handshake is over"):
+        async with Client(app) as client, client.connect("/") as connection:
+            await connection.assert_closed(1006)
 
 
 @pytest.mark.parametrize("transport", [None, RecordingTransport()], ids=["own transport", "recording transport"])
@@ -687,6 +752,14 @@ async def visit(app: Handler, *paths: str, leave: str = "the client", **options:
                 await connection.__aexit__(None, None, None)
 
 
+async def test_a_client_that_left_receives_nothing_more() -> None:
+    async with Client(accepting()) as client, client.connect("/") as connection:
+        await connection.close()
+        await connection.assert_nothing()
+        with pytest.raises(TimeoutError):
+            await connection.receive(timeout_s=0)
+
+
 @pytest.mark.parametrize("leave", ["the connection", "the client"])
 async def test_leaving_raises_what_the_endpoint_raised(leave: str) -> None:
     with pytest.raises(ValueError, match="a fault of the endpoint"):
@@ -833,6 +906,7 @@ JSON = '{"a":[1,2],"b":null}'
         (text('{"name": "ü"}'), Named("ü")),
         (text("[]"), []),
         (text("null"), None),
+        (text('"2026-01-02"'), date(2026, 1, 2)),
     ],
 )
 async def test_a_message_that_is_as_expected_passes(event: Event, expected: object) -> None:
@@ -851,6 +925,7 @@ async def test_a_message_that_is_as_expected_passes(event: Event, expected: obje
         (text('{"a": 1 }'), '{"a":1}', "expected"),
         (text("hello"), {"a": 1}, "hello"),
         (binary(b"\xff"), {"a": 1}, "xff"),
+        (text("2026-01-02"), date(2026, 1, 2), "expected '2026-01-02'"),
         (close(4000, "bye"), "x", "expected 'x', but the connection was closed with 4000"),
         (None, "x", "expected 'x', but nothing came"),
     ],

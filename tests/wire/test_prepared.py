@@ -1,14 +1,17 @@
 """A frame knows its size on the wire."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hubbub.wire.prepared import PreparedFrame, payload_size
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
+
 ENCODABLE = st.text(st.characters(exclude_categories=("Cs",)))
 
 
+@UNTIMED
 @given(ENCODABLE)
 @example("")
 @example("ascii")
@@ -19,6 +22,7 @@ def test_a_text_has_the_size_of_its_utf_8_form(text: str) -> None:
     assert payload_size(text) == len(text.encode("utf-8"))
 
 
+@UNTIMED
 @given(st.binary())
 def test_bytes_have_their_own_size(data: bytes) -> None:
     assert payload_size(data) == len(data)
@@ -32,6 +36,7 @@ def test_a_lone_surrogate_has_no_size(text: str) -> None:
         PreparedFrame(text)
 
 
+@UNTIMED
 @given(ENCODABLE | st.binary())
 def test_a_frame_keeps_the_message_and_its_size(data: str | bytes) -> None:
     frame = PreparedFrame(data)

@@ -5,8 +5,8 @@ dependency has closed and every exception handler has had its turn: there the ha
 closed.
 
 Between the two stacks stand the exception handlers, and FastAPI's own for an `HTTPException` answers with a response,
-which no server takes once the handshake is done. So an exit on the inner stack, `fastapi_inner_astack`, turns such an
-exception into a `WebSocketException`, whose handler closes.
+which no server takes once the handshake is done. So an exit on the inner stack, `fastapi_inner_astack`, notes what was
+raised in the first place, and the server's complaint about such a response is not taken for an error of the endpoint.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from types import TracebackType
 
-from starlette.exceptions import HTTPException, WebSocketException
+from starlette import responses
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -48,9 +51,16 @@ class EndpointEnd:
         self._raised: BaseException | None = None
         scope = websocket.scope
         self._is_watched = "fastapi_middleware_astack" in scope and "fastapi_inner_astack" in scope
+        connection.ends_unseen = not self._is_watched
         if self._is_watched:
-            scope["fastapi_inner_astack"].push(self._note)
+            self._note_last(scope["fastapi_inner_astack"])
             scope["fastapi_middleware_astack"].push_async_exit(self._finish)
+
+    def _note_last(self, stack: AsyncExitStack) -> None:
+        """Put `_note` below the exits of the dependencies before this one: their errors count too."""
+        earlier = stack.pop_all()
+        stack.push(self._note)
+        stack.push_async_exit(earlier.__aexit__)
 
     def refusal(self, denied: Denied) -> Exception:
         """Return what to raise so that a refused client gets its HTTP response.
@@ -63,25 +73,16 @@ class EndpointEnd:
         headers = {"content-type": "application/json", **denied.headers}
         return HTTPException(denied.status, json.dumps(_body(denied)), headers)
 
-    def _note(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Note what the endpoint raised; refusals are put in the words that fit an open connection."""
+    def _note(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Note what the endpoint and its dependencies have raised, before any exception handler sees it."""
         self._raised = cause = _cause(error)
-        if self._connection.phase is Phase.CONNECTING:
-            if isinstance(cause, Denied):
-                self._hub.refused(cause)
-                if cause is not error:
-                    raise cause
-            return
-        match cause:
-            case Denied():
-                raise WebSocketException(CloseCode.POLICY_VIOLATION, shortened(cause.limit or cause.reason)) from cause
-            case HTTPException():
-                raise WebSocketException(CloseCode.POLICY_VIOLATION, shortened(str(cause.detail))) from cause
+        if self._connection.phase is Phase.CONNECTING and isinstance(cause, Denied):
+            self._hub.refused(cause)
+            if cause is not error:
+                raise cause
 
     async def _finish(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Answer the handshake, or close; return whether `error` has been dealt with."""
         raised, self._raised = self._raised, None
@@ -103,8 +104,6 @@ class EndpointEnd:
         can_deny = "websocket.http.response" in websocket.scope.get("extensions", {})
         if isinstance(error, Denied):
             denied = error
-            if raised is not error:
-                self._hub.refused(denied)
         elif raised is None and error is None:
             denied = Denied("The endpoint did not accept the connection")
             self._hub.refused(denied)
@@ -123,12 +122,30 @@ class EndpointEnd:
         return True
 
     async def _close(self, raised: BaseException | None, error: Exception | None) -> bool:
-        is_handled = error is None or isinstance(_cause(error), WebSocketDisconnect)
+        if isinstance(raised, Denied | HTTPException) and _is_about_a_response(error):
+            error = None
         cause = raised if error is None else _cause(error)
-        is_failure = cause is not None and not isinstance(cause, WebSocketDisconnect)
-        self._connection.end(CloseCode.INTERNAL_ERROR if is_failure else CloseCode.NORMAL)
+        code, reason = CloseCode.POLICY_VIOLATION, ""
+        match cause:
+            case None | WebSocketDisconnect():
+                code = CloseCode.NORMAL
+            case Denied():
+                reason = cause.limit or cause.reason
+            case HTTPException():
+                reason = str(cause.detail)
+            case _:
+                code = CloseCode.INTERNAL_ERROR
+        self._connection.end(code, shortened(reason))
         await self._connection.wait_closed()
-        return is_handled
+        return error is None or code is not CloseCode.INTERNAL_ERROR
+
+
+def _is_about_a_response(error: Exception | None) -> bool:
+    """Return whether an error was raised by sending a response."""
+    return any(
+        frame.f_code.co_filename == responses.__file__
+        for frame, _ in traceback.walk_tb(None if error is None else error.__traceback__)
+    )
 
 
 def _body(denied: Denied) -> dict[str, str | None]:

@@ -276,8 +276,8 @@ class Hub:
 
     async def _publish(self, channel: str, message: object, exclude: Exclude) -> None:
         if self._runtime.start().publish(channel, message, _excluded(exclude)):
-            # Somebody is behind: let the transports write before more is queued, or a producer that never waits
-            # would overrun clients that are not slow at all.
+            # Let the transports write before more is queued, or a producer that never waits would overrun clients
+            # that are not slow at all.
             await asyncio.sleep(0)
 
     @property

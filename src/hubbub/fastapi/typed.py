@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_typed_signature
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import TypeAliasType
 
 from ..errors import InvalidMessage
@@ -22,6 +24,7 @@ __all__ = ("UNTYPED", "MessageTypes", "declared_types", "validates_outgoing")
 
 _MOST_ERRORS = 16
 _LONGEST_KEY = 64
+_OWN_REASONS = frozenset(get_args(core_schema.ErrorType))
 _WORD = re.compile(r"\w{3,}")
 
 
@@ -113,8 +116,9 @@ def declared_types(dependant: Dependant, runtime: object, generic: type) -> Mess
         TypeError: Two places declare different types.
     """
     found = list(_declarations(dependant, generic))
-    own = [types for call, types in found if getattr(call, "_runtime", None) is runtime]
-    declared = [types for types in own or (types for _, types in found) if types != UNTYPED]
+    if any(of is runtime for of, _ in found):  # else this hub takes another's place (dependency_overrides)
+        found = [(of, types) for of, types in found if of is runtime or of is None]
+    declared = [types for _, types in found if types != UNTYPED]
     if any(types != declared[0] for types in declared):
         raise TypeError(
             f"{dependant.path}: the connection is declared with different types: "
@@ -124,20 +128,27 @@ def declared_types(dependant: Dependant, runtime: object, generic: type) -> Mess
 
 
 def _declarations(dependant: Dependant, generic: type) -> Iterator[tuple[object, MessageTypes]]:
+    """Find them, each with the hub's runtime, or `None` where a dependency passes a connection on."""
     for sub in dependant.dependencies:
         if sub.name is not None and dependant.call is not None:
-            annotation = _resolved(get_typed_signature(dependant.call).parameters[sub.name].annotation, dependant.call)
+            annotation = _annotation(dependant.call, sub.name)
             if annotation is generic or get_origin(annotation) is generic:
-                yield sub.call, MessageTypes(*get_args(annotation))
+                yield getattr(sub.call, "_runtime", None), MessageTypes(*get_args(annotation))
+            elif get_origin(annotation) in (Union, UnionType) and any(
+                get_origin(part) is generic for part in get_args(annotation)
+            ):
+                raise TypeError(f"{dependant.path}: {sub.name}: {annotation} cannot be read; write Connection[In, Out]")
         yield from _declarations(sub, generic)
 
 
-def _resolved(annotation: Any, call: Callable[..., Any]) -> Any:
-    """Return an annotation without aliases and `Annotated`, and with the names in quotes looked up."""
+def _annotation(call: Callable[..., Any], name: str) -> Any:
+    """Return a parameter's annotation without aliases and `Annotated`, and with the names in quotes looked up."""
+    annotation = get_typed_signature(call).parameters[name].annotation
     module = getattr(call, "__module__", type(call).__module__)
     names = getattr(inspect.unwrap(call), "__globals__", None) or vars(sys.modules[module])
     holder = SimpleNamespace(__annotations__={"it": annotation})
-    annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    with suppress(NameError):  # of another dependency: FastAPI would not have found this one
+        annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
     while True:
         if isinstance(annotation, TypeAliasType):
             annotation = annotation.__value__
@@ -168,10 +179,14 @@ def _key(key: str | int) -> str | int:
     return key[:_LONGEST_KEY] if isinstance(key, str) else key
 
 
-def _message(error: Any) -> str:
-    """Return the reason, unless it quotes what the client sent: then one that does not."""
+def _message(error: ErrorDetails) -> str:
+    """Return the reason, unless it quotes a word of what the client sent: then one that does not."""
+    context = error.get("ctx", {})
     if error["type"] == "union_tag_invalid":
-        return f"The tag does not match any of the expected tags: {error['ctx']['expected_tags']}"
-    message = str(error["msg"])
-    quotes = not set(_WORD.findall(message)).isdisjoint(_WORD.findall(str(error["input"])))
-    return "The value is not valid" if quotes else message
+        return f"The tag does not match any of the expected tags: {context['expected_tags']}"
+    message = error["msg"]
+    # Pydantic's own reasons are made from the schema, but for those that pass on the words of another error.
+    if error["type"] in _OWN_REASONS and context.keys().isdisjoint(("error", "encoding_error")):
+        return message
+    is_quoting = not set(_WORD.findall(message)).isdisjoint(_WORD.findall(str(error["input"])))
+    return "The value is not valid" if is_quoting else message

@@ -136,6 +136,8 @@ class CoreConnection:
 
     Attributes:
         facade: What the application sees of it.
+        ends_unseen: Whether nobody says when its endpoint returns (plain Starlette): then what is sent is handed over
+            before the send returns, or the last words would be lost with the server's close.
     """
 
     def __init__(self, hub: Owner, settings: Settings, address: str | None) -> None:
@@ -146,6 +148,7 @@ class CoreConnection:
         self.settings = settings
         self.address = address
         self.facade: object = None
+        self.ends_unseen = False
         self.is_admitted = False
         self._user: str | None = None
         self._phase = Phase.CONNECTING
@@ -271,7 +274,7 @@ class CoreConnection:
     # Going out
 
     def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> bool:
-        """Take a publication of `channel`; return whether it could not be written at once."""
+        """Take a publication of `channel`; return whether it is to be handed over before the sender goes on."""
         if self._phase is not Phase.OPEN:
             return False
         counters = self._hub.counters
@@ -280,7 +283,7 @@ class CoreConnection:
             counters.bytes_sent += frame.size
             assert self._transport is not None
             self._transport.write(frame)
-            return False
+            return self.ends_unseen
         policy = policy or self.settings.outbox.policy
         queued, lost = self._queue().offer(frame, frame.size, channel, policy)
         if lost:
@@ -307,6 +310,8 @@ class CoreConnection:
             return
         if not self._waiting and self._has_room(frame):
             self._put(frame)
+            if self.ends_unseen:
+                await asyncio.sleep(0)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         deadline = self._hub.call_later(

@@ -46,7 +46,7 @@ def fan_out(
     recipients: Iterable[CoreConnection],
     exclude: Collection[CoreConnection],
 ) -> bool:
-    """Hand `frame` to each recipient and return whether it had to be queued for any.
+    """Hand `frame` to each recipient and return whether the loop should run before more is published.
 
     Args:
         policy: The channel's own policy, or `None` for that of each connection.

@@ -146,7 +146,7 @@ class CoreHub:
         return self._index.subscribers(channel)
 
     def publish(self, channel: str, message: object, exclude: Collection[CoreConnection] = ()) -> bool:
-        """Hand a message to all who hear a channel; return whether it had to be queued for any of them.
+        """Hand a message to all who hear a channel; return whether the loop should run before more is published.
 
         Raises:
             TypeError: The message has no JSON form.

@@ -139,7 +139,6 @@ class AsgiTransport:
 
     async def _hear_the_end(self) -> None:
         """Let the reader go on for a moment: a send fails when the peer has closed, and its code is yet to be read."""
-        self.resume_reading()
         for _ in range(_LAST_TURNS):
             await asyncio.sleep(0)
 

@@ -23,6 +23,10 @@ App = Callable[..., Awaitable[None]]
 
 _TURNS = 200
 _FINISH_DEADLINE_S = 5.0
+# What an application may send next (ASGI, "WebSocket" and "WebSocket Denial Response").
+_ANSWERS = ("websocket.accept", "websocket.close", "websocket.http.response.start")
+_AFTER_ACCEPTANCE = ("websocket.send", "websocket.close")
+_BODY = ("websocket.http.response.body",)
 
 
 class Refused(Exception):
@@ -146,6 +150,23 @@ class Client:
         self._connections.append(connection)
         return connection
 
+    async def refused(self, path: str, **options: Any) -> Refused:
+        """Connect, and return how the application refuses.
+
+        Args:
+            path: Path and query string.
+            options: As for `connect`.
+
+        Raises:
+            AssertionError: The application accepts.
+        """
+        try:
+            async with self.connect(path, **options):
+                pass
+        except Refused as refused:
+            return refused
+        raise AssertionError(f"{path}: expected a refusal, but the application accepted")
+
     async def assert_all_received(self, *messages: object) -> None:
         """Assert that each open connection receives these messages next; see `ClientConnection.assert_received`."""
         for connection in self._connections:
@@ -176,7 +197,7 @@ class ClientConnection:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._accepted = False
-        self._answered = False
+        self._allowed: tuple[str, ...] = _ANSWERS
         self._left = False
         self._closed_by_app = False
         self._ended: WebSocketDisconnect | None = None
@@ -233,7 +254,7 @@ class ClientConnection:
         event = await self._next(self._timeout_s if timeout_s is None else timeout_s)
         if event["type"] == "websocket.close":
             self._ended = WebSocketDisconnect(event.get("code") or CloseCode.NORMAL, event.get("reason"))
-            raise self._ended
+            raise self._ended from await self._fault()
         text = event.get("text")
         data: Data = event["bytes"] if text is None else text
         return data
@@ -286,7 +307,10 @@ class ClientConnection:
                     f"expected {expected!r}, but the connection was closed with {ended.code}"
                 ) from None
             wanted = expected if isinstance(expected, (str, bytes)) else json.loads(to_json(expected))
-            received = data if isinstance(expected, (str, bytes)) else _json_or_raw(data)
+            try:
+                received = data if isinstance(expected, (str, bytes)) else json.loads(data)
+            except ValueError:
+                raise AssertionError(f"expected {wanted!r}, but {data!r} came, which is not JSON") from None
             assert received == wanted, f"expected {wanted!r}, but {received!r} came"
 
     async def assert_closed(self, code: int, reason: str | None = None) -> None:
@@ -325,9 +349,11 @@ class ClientConnection:
             await self._app(self._scope, self._to_app.get, self._send)
         finally:
             # What a server does with what the application leaves open.
-            if self._accepted and not self._closed_by_app:
+            if self._left or self._closed_by_app:
+                pass
+            elif self._accepted:
                 self._push({"type": "websocket.close", "code": CloseCode.ABNORMAL, "reason": "the application ended"})
-            elif not self._answered:
+            elif self._allowed is _ANSWERS:
                 self._push({"type": "websocket.http.response.start", "status": 500, "headers": []})
                 self._push({"type": "websocket.http.response.body", "body": b""})
 
@@ -336,19 +362,28 @@ class ClientConnection:
         if self._left or self._closed_by_app:
             raise OSError("the client is gone")
         kind = event["type"]
-        if self._accepted and kind not in ("websocket.send", "websocket.close"):
-            raise RuntimeError(f"{kind} cannot be sent: the handshake is over")
-        self._answered = True
-        if kind == "websocket.accept":
-            self._accepted = True
-        elif kind == "websocket.close":
+        if kind not in self._allowed:
+            why = "the handshake has not been answered" if self._allowed is _ANSWERS else "the handshake is over"
+            raise RuntimeError(f"{kind} cannot be sent: {why}")
+        self._accepted = self._accepted or kind == "websocket.accept"
+        self._allowed = _BODY if kind.startswith("websocket.http.response") else _AFTER_ACCEPTANCE
+        if kind == "websocket.close" or (kind == "websocket.http.response.body" and not event.get("more_body")):
             self._closed_by_app = True
-            await self._to_app.put({"type": "websocket.disconnect", "code": event.get("code", CloseCode.NORMAL)})
+            await self._to_app.put({"type": "websocket.disconnect", "code": event.get("code", CloseCode.ABNORMAL)})
         self._push(event)
 
     def _push(self, event: Event) -> None:
         self._from_app.append(event)
         self._arrived.set()
+
+    async def _fault(self) -> BaseException | None:
+        """What the endpoint raised, if that is why it closed: the test should see it."""
+        for _ in range(_TURNS):
+            if self._task is None or self._task.done():
+                break
+            await asyncio.sleep(0)
+        task = self._task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     async def _next(self, timeout_s: float) -> Event:
         async with asyncio.timeout(timeout_s):
@@ -421,13 +456,8 @@ class _Lifespan:
             self._task = None
             if phase == "shutdown":
                 task.result()
+            elif not task.cancelled():
+                task.exception()
         elif answer.result()["type"] == f"lifespan.{phase}.failed":
             await task
             raise RuntimeError(f"the application's {phase} failed: {answer.result().get('message')}")
-
-
-def _json_or_raw(data: Data) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return data

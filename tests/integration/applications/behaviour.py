@@ -114,6 +114,7 @@ async def tab(connection: AConnection, user: str) -> None:
 async def plain(websocket: WebSocket) -> None:
     """An endpoint of Starlette alone: nobody tells the hub when it has ended."""
     await manager.connect(websocket)
+    await manager.send_personal_message("ready", websocket)
     await websocket.receive_text()
 
 
