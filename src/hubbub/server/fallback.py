@@ -50,6 +50,7 @@ class AsgiTransport:
         self._under_way: int | None = None
         self._closing: tuple[int, str] | None = None
         self._reading: asyncio.Event | None = None
+        self._seeks_the_end = False
 
     @property
     def buffered_bytes(self) -> int:
@@ -97,8 +98,9 @@ class AsgiTransport:
     async def _read(self, user: TransportUser) -> None:
         try:
             while (event := await self._receive())["type"] == "websocket.receive":
-                text = event.get("text")
-                user.received(event["bytes"] if text is None else text)
+                if not self._seeks_the_end:
+                    text = event.get("text")
+                    user.received(event["bytes"] if text is None else text)
                 if self._user is None:
                     return
                 if self._reading is not None:
@@ -138,7 +140,12 @@ class AsgiTransport:
             self._writer = None
 
     async def _hear_the_end(self) -> None:
-        """Let the reader go on for a moment: a send fails when the peer has closed, and its code is yet to be read."""
+        """Let the reader go on for a moment: a send fails when the peer has closed, and its code is yet to be read.
+
+        A paused reader reads on only for that; the messages before it are lost with the connection.
+        """
+        self._seeks_the_end = self._reading is not None and not self._reading.is_set()
+        self.resume_reading()
         for _ in range(_LAST_TURNS):
             await asyncio.sleep(0)
 
