@@ -18,8 +18,9 @@ class HubbubError(Exception):
 class Denied(HubbubError):
     """A peer may not do this: connect, join, or go over a limit.
 
-    Raise it yourself to refuse. Before acceptance the client gets an HTTP response with a JSON body
-    `{"detail", "limit"}`; after acceptance an uncaught one closes the connection with 1008.
+    Raise it yourself to refuse, in an endpoint or in a dependency that is resolved after the hub's. Before acceptance
+    the client gets an HTTP response with a JSON body `{"detail", "limit"}`; after acceptance an uncaught one closes the
+    connection with 1008.
 
     Args:
         reason: What the client is told.
