@@ -339,12 +339,21 @@ def unhelpful(value: Any) -> Any:
     raise ValueError("not this one")
 
 
+def quoting(value: Any) -> Any:
+    """Refuse with a reason that quotes the value, as `int("x")` and many others do."""
+    raise ValueError(f"cannot use {value!r}")
+
+
 def asserting(value: Any) -> Any:
     raise AssertionError("something else is due")
 
 
 def custom(value: Any) -> Any:
     raise PydanticCustomError("custom", "a reason of its own")
+
+
+def quoting_custom(value: Any) -> Any:
+    raise PydanticCustomError("custom", "cannot use {value}", {"value": value})
 
 
 QUOTING = {
@@ -385,6 +394,9 @@ QUOTING = {
     "byte size": pydantic.ByteSize,
     "time zone": zoneinfo.ZoneInfo,
     "validator": Annotated[Any, pydantic.AfterValidator(unhelpful)],
+    "quoting validator": Annotated[Any, pydantic.AfterValidator(quoting)],
+    "quoting custom error": Annotated[Any, pydantic.AfterValidator(quoting_custom)],
+    "module": pydantic.ImportString,
     "assertion": Annotated[Any, pydantic.AfterValidator(asserting)],
     "custom error": Annotated[Any, pydantic.AfterValidator(custom)],
 }
@@ -444,6 +456,19 @@ def test_of_a_long_key_the_location_has_the_first_64_characters(character: str) 
 def test_a_tag_that_is_not_expected_is_answered_with_those_that_are() -> None:
     (error,) = refusal(Tagged, json.dumps({"type": MARKER})).errors
     assert error["msg"] == "The tag does not match any of the expected tags: 'say', 'move'"
+
+
+@pytest.mark.parametrize(
+    ("validator", "reason"),
+    [
+        (unhelpful, "Value error, not this one"),
+        (asserting, "Assertion failed, something else is due"),
+        (custom, "a reason of its own"),
+    ],
+)
+def test_the_reason_of_an_applications_own_validator_is_passed_on(validator: Any, reason: str) -> None:
+    (error,) = refusal(Annotated[str, pydantic.AfterValidator(validator)], '"hello"').errors
+    assert error["msg"] == reason
 
 
 @pytest.mark.parametrize(

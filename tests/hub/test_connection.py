@@ -29,6 +29,7 @@ from hubbub.hub.connection import (
     current_connections,
 )
 from hubbub.hub.hub import EVERYONE, CoreHub
+from hubbub.interfaces import Timer
 from hubbub.model import OutboxPolicy
 from hubbub.state.outbox import ENTRY_BYTES
 from hubbub.testing import ManualClock, RecordingTransport
@@ -46,6 +47,35 @@ POLICIES: dict[str, OutboxPolicy] = {
 """The policies of channels in these tests; any other channel takes the connection's."""
 
 T = TypeVar("T", bound=RecordingTransport)
+
+
+class Clock(ManualClock):
+    """A clock that knows which calls are still to be made."""
+
+    def __init__(self) -> None:
+        super().__init__(1_000.0)
+        self.pending: set[object] = set()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        def call() -> None:
+            self.pending.discard(timer)
+            callback()
+
+        timer = Withdrawable(super().call_at(when, call), self.pending)
+        self.pending.add(timer)
+        return timer
+
+
+@dataclass(frozen=True, eq=False)
+class Withdrawable:
+    """A timer that is pending no more when it is withdrawn."""
+
+    timer: Timer
+    pending: set[object]
+
+    def cancel(self) -> None:
+        self.pending.discard(self)
+        self.timer.cancel()
 
 
 class CountingAdmission(Admission):
@@ -67,7 +97,8 @@ class CountingAdmission(Admission):
 class Hub(CoreHub):
     """A hub that remembers what its connections told it."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.pending = clock.pending
         self.counting = CountingAdmission()
         super().__init__(clock=clock, admission=self.counting, policy_of=POLICIES.get)
         self.told: list[str] = []
@@ -145,12 +176,12 @@ class Dying(RecordingTransport):
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(1_000.0)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def hub(clock: ManualClock) -> Hub:
+def hub(clock: Clock) -> Hub:
     return Hub(clock)
 
 
@@ -227,6 +258,7 @@ def assert_nothing_is_left(hub: Hub) -> None:
     assert hub.connections == {}
     assert hub.subscribers(EVERYONE) == ()
     assert hub.counting.present.total() == 0
+    assert hub.pending == set()
 
 
 # The life of a connection
@@ -293,6 +325,7 @@ def test_a_handshake_that_failed_leaves_nothing(hub: Hub) -> None:
     hub.admit(connection)
     connection.fail()
     assert connection.phase is Phase.CLOSED
+    assert (connection.close_code, connection.close_reason) == (1006, "")
     assert hub.told == ["released"]
     assert hub.statistics().accepted == 0
     assert_nothing_is_left(hub)
@@ -650,7 +683,7 @@ async def test_a_cancelled_sender_does_not_hold_up_those_that_come_later(hub: Hu
 
 
 async def test_a_cancelled_sender_does_not_hold_up_those_behind_it_when_the_transport_drains_in_steps(
-    hub: Hub, clock: ManualClock
+    hub: Hub, clock: Clock
 ) -> None:
     connection, transport = connected(hub, Window(), outbox=Outbox(bytes=room_for(100, 100, 100, 100)))
     sends = await sending(connection, *(sized(text, 100) for text in "123"), sized("4", 300), sized("5", 100))
@@ -660,16 +693,16 @@ async def test_a_cancelled_sender_does_not_hold_up_those_behind_it_when_the_tran
     assert sends[4].done(), "one message is queued, and there is room for another"
 
 
-async def test_senders_that_give_up_leave_nothing_behind(hub: Hub) -> None:
+@pytest.mark.parametrize("others", [0, 1])
+async def test_senders_that_give_up_leave_nothing_behind(hub: Hub, others: int) -> None:
     class Text(str):
         """A `str` that can be watched."""
 
-    connection, _ = congested(hub, 1)
-    [sent] = await sending(connection, "1")
-    assert sent.done()
+    connection, transport = congested(hub, 1)
+    sends = await sending(connection, "1", *"2" * others)
 
     async def give_up() -> weakref.ref[Text]:
-        text = Text("2")
+        text = Text("3")
         task = asyncio.create_task(connection.send_frame(PreparedFrame(text)))
         await settle()
         await cancelled(task)
@@ -679,9 +712,12 @@ async def test_senders_that_give_up_leave_nothing_behind(hub: Hub) -> None:
     await settle()
     gc.collect()
     assert [text() for text in given_up] == [None, None, None]
+    assert len(hub.pending) == others
+    transport.lose()
+    await asyncio.gather(*sends)
 
 
-async def test_a_send_that_waits_for_ten_seconds_ends_the_connection_as_slow(hub: Hub, clock: ManualClock) -> None:
+async def test_a_send_that_waits_for_ten_seconds_ends_the_connection_as_slow(hub: Hub, clock: Clock) -> None:
     connection, transport = congested(hub, 1)
     assert SEND_DEADLINE_S == 10
     _, waiting = await sending(connection, "1", "2")
@@ -698,7 +734,7 @@ async def test_a_send_that_waits_for_ten_seconds_ends_the_connection_as_slow(hub
     assert_nothing_is_left(hub)
 
 
-async def test_each_waiting_send_has_a_deadline_of_its_own(hub: Hub, clock: ManualClock) -> None:
+async def test_each_waiting_send_has_a_deadline_of_its_own(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, Window(), outbox=Outbox(bytes=1))
     await sending(connection, "1", "2")
     [first] = await sending(connection, "3")
@@ -715,7 +751,7 @@ async def test_each_waiting_send_has_a_deadline_of_its_own(hub: Hub, clock: Manu
 
 
 @pytest.mark.parametrize("how", ["let in", "cancelled"])
-async def test_the_deadline_is_gone_with_the_wait(hub: Hub, clock: ManualClock, how: str) -> None:
+async def test_the_deadline_is_gone_with_the_wait(hub: Hub, clock: Clock, how: str) -> None:
     connection, transport = congested(hub, 1)
     _, waiting = await sending(connection, "1", "2")
     if how == "let in":
@@ -729,7 +765,7 @@ async def test_the_deadline_is_gone_with_the_wait(hub: Hub, clock: ManualClock, 
 
 @pytest.mark.parametrize("how", ["let in", "cancelled"])
 async def test_the_deadline_is_gone_with_the_wait_even_before_the_sender_wakes(
-    hub: Hub, clock: ManualClock, how: str
+    hub: Hub, clock: Clock, how: str
 ) -> None:
     connection, transport = congested(hub, 1)
     _, waiting = await sending(connection, "1", "2")
@@ -797,7 +833,7 @@ async def test_the_tasks_that_an_endpoint_started_hear_of_the_end_too(hub: Hub) 
         await in_endpoint_of(connection, start_a_task())
 
 
-async def test_an_endpoint_with_connections_of_two_hubs_hears_of_the_end_of_each(hub: Hub, clock: ManualClock) -> None:
+async def test_an_endpoint_with_connections_of_two_hubs_hears_of_the_end_of_each(hub: Hub, clock: Clock) -> None:
     pairs = [connected(each, RecordingTransport()) for each in (hub, Hub(clock))]
 
     async def endpoint(connection: CoreConnection) -> None:
@@ -892,7 +928,7 @@ def test_a_connection_that_is_closing_is_found_no_more_and_still_takes_part_in_t
     assert_nothing_is_left(hub)
 
 
-def test_a_close_that_is_not_done_in_five_seconds_is_aborted(hub: Hub, clock: ManualClock) -> None:
+def test_a_close_that_is_not_done_in_five_seconds_is_aborted(hub: Hub, clock: Clock) -> None:
     connection, transport = congested(hub)
     hub.publish(EVERYONE, "queued")
     assert CLOSE_DEADLINE_S == 5
@@ -907,7 +943,7 @@ def test_a_close_that_is_not_done_in_five_seconds_is_aborted(hub: Hub, clock: Ma
     assert_nothing_is_left(hub)
 
 
-def test_a_peer_that_does_not_answer_the_close_is_aborted_too(hub: Hub, clock: ManualClock) -> None:
+def test_a_peer_that_does_not_answer_the_close_is_aborted_too(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, Unhurried())
     connection.end(1000)
     assert (connection.phase, transport.closed) == (Phase.CLOSING, (1000, ""))
@@ -915,7 +951,7 @@ def test_a_peer_that_does_not_answer_the_close_is_aborted_too(hub: Hub, clock: M
     assert connection.phase is Phase.CLOSED
 
 
-def test_the_deadline_of_a_close_is_gone_when_the_peer_answers(hub: Hub, clock: ManualClock) -> None:
+def test_the_deadline_of_a_close_is_gone_when_the_peer_answers(hub: Hub, clock: Clock) -> None:
     class CountsAborts(Unhurried):
         aborts = 0
 
@@ -930,7 +966,7 @@ def test_the_deadline_of_a_close_is_gone_when_the_peer_answers(hub: Hub, clock: 
     assert transport.aborts == 0
 
 
-def test_a_slow_client_is_not_waited_for(hub: Hub, clock: ManualClock) -> None:
+def test_a_slow_client_is_not_waited_for(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, Unhurried())
     transport.buffered_bytes = FULL
     hub.publish(EVERYONE, "queued")
@@ -1156,10 +1192,12 @@ async def test_a_message_less_than_a_full_inbox_does_not_stop_the_reading(hub: H
     for _ in range(INBOX_MESSAGES - 1):
         transport.receive("x")
     assert transport.is_reading
-    for _ in range(10):
+    for _ in range(INBOX_MESSAGES - 1):
         await connection.take()
-        transport.receive(sized("x", 6_000))
-    assert transport.is_reading
+    for _ in range(3):
+        transport.receive(sized("x", INBOX_BYTES - 1))
+        assert transport.is_reading
+        await connection.take()
 
 
 async def test_the_reading_stops_and_goes_on_as_often_as_it_must(hub: Hub) -> None:
@@ -1228,7 +1266,7 @@ async def receive_all(connection: CoreConnection, transport: RecordingTransport,
         await connection.take()
 
 
-async def test_messages_over_the_rate_close_with_1008(hub: Hub, clock: ManualClock) -> None:
+async def test_messages_over_the_rate_close_with_1008(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(messages_per_s=2, message_burst=3))
     await receive_all(connection, transport, 3)
     clock.advance(0.5)
@@ -1246,7 +1284,7 @@ async def test_without_a_rate_any_number_of_messages_is_let_in(hub: Hub) -> None
     assert connection.phase is Phase.OPEN
 
 
-async def test_what_came_while_we_did_not_read_is_not_held_against_the_rate(hub: Hub, clock: ManualClock) -> None:
+async def test_what_came_while_we_did_not_read_is_not_held_against_the_rate(hub: Hub, clock: Clock) -> None:
     limits = Limits(messages_per_s=10, message_burst=INBOX_MESSAGES)
     connection, transport = connected(hub, RecordingTransport(), limits)
     for _ in range(INBOX_MESSAGES):
@@ -1262,7 +1300,7 @@ async def test_what_came_while_we_did_not_read_is_not_held_against_the_rate(hub:
     assert transport.closed == (1008, "messages_per_s")
 
 
-def test_a_client_that_says_nothing_at_first_is_closed_with_1008(hub: Hub, clock: ManualClock) -> None:
+def test_a_client_that_says_nothing_at_first_is_closed_with_1008(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(first_message_s=5))
     clock.advance(4.99)
     assert connection.phase is Phase.OPEN
@@ -1271,7 +1309,7 @@ def test_a_client_that_says_nothing_at_first_is_closed_with_1008(hub: Hub, clock
     assert hub.statistics().violations == {"first_message_s": 1}
 
 
-def test_a_client_that_has_spoken_once_may_be_silent(hub: Hub, clock: ManualClock) -> None:
+def test_a_client_that_has_spoken_once_may_be_silent(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(first_message_s=5))
     clock.advance(4.99)
     transport.receive("x")
@@ -1279,7 +1317,7 @@ def test_a_client_that_has_spoken_once_may_be_silent(hub: Hub, clock: ManualCloc
     assert connection.phase is Phase.OPEN
 
 
-def test_a_client_that_falls_silent_is_closed_with_1008(hub: Hub, clock: ManualClock) -> None:
+def test_a_client_that_falls_silent_is_closed_with_1008(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(idle_s=5))
     for _ in range(4):
         clock.advance(4.99)
@@ -1296,7 +1334,7 @@ def test_a_client_that_falls_silent_is_closed_with_1008(hub: Hub, clock: ManualC
     ("first_message_s", "idle_s", "reason"), [(3, 5, "first_message_s"), (5, 3, "idle_s"), (3, None, "first_message_s")]
 )
 def test_the_shorter_patience_decides(
-    hub: Hub, clock: ManualClock, first_message_s: float, idle_s: float | None, reason: str
+    hub: Hub, clock: Clock, first_message_s: float, idle_s: float | None, reason: str
 ) -> None:
     limits = Limits(first_message_s=first_message_s, idle_s=idle_s)
     connection, transport = connected(hub, RecordingTransport(), limits)
@@ -1306,7 +1344,7 @@ def test_the_shorter_patience_decides(
     assert transport.closed == (1008, reason)
 
 
-def test_idleness_counts_on_after_the_first_message(hub: Hub, clock: ManualClock) -> None:
+def test_idleness_counts_on_after_the_first_message(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(first_message_s=3, idle_s=10))
     clock.advance(2)
     transport.receive("x")
@@ -1316,7 +1354,7 @@ def test_idleness_counts_on_after_the_first_message(hub: Hub, clock: ManualClock
     assert transport.closed == (1008, "idle_s")
 
 
-def test_what_we_send_is_no_sign_of_life_of_the_client(hub: Hub, clock: ManualClock) -> None:
+def test_what_we_send_is_no_sign_of_life_of_the_client(hub: Hub, clock: Clock) -> None:
     connection, _ = connected(hub, RecordingTransport(), Limits(idle_s=5))
     clock.advance(3)
     hub.publish(EVERYONE, "x")
@@ -1324,7 +1362,7 @@ def test_what_we_send_is_no_sign_of_life_of_the_client(hub: Hub, clock: ManualCl
     assert connection.phase is Phase.CLOSED
 
 
-async def test_a_client_that_we_do_not_read_is_not_idle(hub: Hub, clock: ManualClock) -> None:
+async def test_a_client_that_we_do_not_read_is_not_idle(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(idle_s=5))
     for _ in range(INBOX_MESSAGES):
         transport.receive("x")
@@ -1339,7 +1377,7 @@ async def test_a_client_that_we_do_not_read_is_not_idle(hub: Hub, clock: ManualC
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_silence_is_nothing_to_one_that_has_ended(hub: Hub, clock: ManualClock, end: Callable[..., None]) -> None:
+def test_silence_is_nothing_to_one_that_has_ended(hub: Hub, clock: Clock, end: Callable[..., None]) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(first_message_s=2, idle_s=3))
     end(connection, transport)
     clock.advance(100)
@@ -1503,7 +1541,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.clock = ManualClock()
+        self.clock = Clock()
         self.hub = Hub(self.clock)
         self.model = Model()
         self.senders: list[tuple[str, asyncio.Task[None]]] = []

@@ -839,6 +839,23 @@ async def test_sends_and_publications_keep_their_order(server: Server, transport
     assert tasks() == 0
 
 
+@pytest.mark.parametrize("how", ["send", "publish"])
+async def test_where_nobody_sees_the_endpoint_return_the_server_has_what_was_sent_before(
+    server: Server, transport: AsgiTransport, how: str
+) -> None:
+    hub, _, connection = connected(transport)
+    assert not connection.ends_unseen
+    connection.ends_unseen = True
+    for number in range(3):
+        if how == "send":
+            await connection.send_frame(PreparedFrame(str(number)))
+        else:
+            assert hub.publish(EVERYONE, str(number)), "the publisher is told to let the loop run"
+            await asyncio.sleep(0)
+        assert server.sent[number:] == [message(str(number))]
+    connection.abort()
+
+
 async def test_one_message_is_in_the_transport_and_the_others_in_the_outbox(
     server: Server, transport: AsgiTransport
 ) -> None:

@@ -237,6 +237,33 @@ def test_latest_starts_anew_once_its_publication_has_left() -> None:
     assert drained(queue) == ["direct", "a2"]
 
 
+def test_latest_replaces_its_publication_by_one_larger_than_the_bound_when_nothing_else_is_queued() -> None:
+    queue: OutboxQueue[str] = OutboxQueue(2 * ENTRY_BYTES)
+    queue.offer("a1", 0, "a", "latest")
+    assert queue.offer("a2", 10 * ENTRY_BYTES, "a", "latest") == Offer(queued=True, lost=1)
+    assert queue.offer("b1", 0, "b", "latest") == Offer(queued=False, lost=1)
+    assert drained(queue) == ["a2"]
+
+
+def test_latest_keeps_its_publication_where_a_newer_one_does_not_fit_beside_the_others() -> None:
+    queue: OutboxQueue[str] = OutboxQueue(2 * ENTRY_BYTES)
+    queue.offer("a1", 0, "a", "latest")
+    queue.put("direct", 0)
+    assert queue.offer("a2", 1, "a", "latest") == Offer(queued=False, lost=1)
+    assert drained(queue) == ["a1", "direct"]
+
+
+@pytest.mark.parametrize("kept", ["disconnect", "drop_newest"])
+def test_a_publication_that_may_not_be_dropped_is_none_of_those_that_may(kept: OutboxPolicy) -> None:
+    queue: OutboxQueue[str] = OutboxQueue(3 * ENTRY_BYTES)
+    queue.offer("a1", 0, "a", kept)
+    queue.offer("a2", 0, "a", "drop_oldest")
+    queue.offer("a3", 0, "a", "drop_oldest")
+    assert queue.pop() == "a1"
+    assert queue.offer("a4", 2 * ENTRY_BYTES, "a", "drop_oldest") == Offer(queued=True, lost=2)
+    assert drained(queue) == ["a4"]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_message_larger_than_the_bound_is_taken_when_nothing_else_is_queued(policy: OutboxPolicy) -> None:
     queue: OutboxQueue[str] = OutboxQueue(1)

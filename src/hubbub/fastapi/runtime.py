@@ -20,7 +20,9 @@ from .typed import UNTYPED, MessageTypes, declared_types
 
 __all__ = ("Runtime",)
 
-_STOP_DEADLINE_S = 5.0
+_STOP_DEADLINE_S = 1.0
+"""How long the end of the hub waits for its clients to take what is queued and the close. On granian, which has stopped
+to write by then, they never do."""
 
 
 class Runtime:
