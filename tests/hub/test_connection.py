@@ -21,6 +21,7 @@ from hubbub.hub.connection import (
     DIRECT_SHARE,
     INBOX_BYTES,
     INBOX_MESSAGES,
+    PAUSE_S,
     SEND_DEADLINE_S,
     ConnectionEnded,
     CoreConnection,
@@ -238,7 +239,7 @@ async def in_endpoint_of(connection: CoreConnection, call: Coroutine[Any, Any, N
     """Await `call` as the endpoint of `connection` would."""
 
     async def endpoint() -> None:
-        current_connections.set((connection,))
+        current_connections.set((connection.id,))
         await call
 
     await asyncio.create_task(endpoint())
@@ -440,15 +441,30 @@ async def test_a_transport_that_drains_within_a_write_keeps_the_order(hub: Hub) 
     assert connection.queued_bytes == 0
 
 
-async def test_what_was_sent_is_counted_with_its_bytes(hub: Hub) -> None:
-    connection, transport = congested(hub)
+@pytest.mark.parametrize(("level", "queued_bytes"), [(0, 0), (FULL, room_for(2, 3))])
+async def test_what_was_sent_is_counted_with_its_bytes(hub: Hub, level: int, queued_bytes: int) -> None:
+    connection, transport = connected(hub, RecordingTransport())
+    transport.buffered_bytes = level
     hub.publish(EVERYONE, "ü")
     await connection.send_frame(PreparedFrame(b"123"))
     now = hub.statistics()
-    assert (now.deliveries, now.bytes_sent, now.published, now.queued_bytes) == (2, 5, 1, room_for(2, 3))
+    assert (now.deliveries, now.bytes_sent, now.published, now.queued_bytes) == (2, 5, 1, queued_bytes)
     transport.buffered_bytes = 0
     now = hub.statistics()
     assert (now.deliveries, now.bytes_sent, now.published, now.queued_bytes) == (2, 5, 1, 0)
+
+
+@pytest.mark.parametrize("ends_unseen", [False, True])
+async def test_where_nobody_sees_the_endpoint_return_the_transport_gets_a_turn_with_each_message(
+    hub: Hub, ends_unseen: bool
+) -> None:
+    connection, _ = connected(hub, RecordingTransport())
+    connection.ends_unseen = ends_unseen
+    assert hub.publish(EVERYONE, "1") is ends_unseen
+    turns: list[bool] = []
+    asyncio.get_running_loop().call_soon(turns.append, True)
+    await connection.send_frame(PreparedFrame("2"))
+    assert any(turns) is ends_unseen
 
 
 # The outbox and its policies
@@ -1289,14 +1305,17 @@ async def test_what_came_while_we_did_not_read_is_not_held_against_the_rate(hub:
     connection, transport = connected(hub, RecordingTransport(), limits)
     for _ in range(INBOX_MESSAGES):
         transport.receive("x")
+    clock.advance(2)
+    transport.receive("on its way already")
     assert not transport.is_reading
-    clock.advance(20)
-    for _ in range(INBOX_MESSAGES):
+    clock.advance(2)
+    for _ in range(INBOX_MESSAGES + 1):
         await connection.take()
     assert transport.is_reading
-    await receive_all(connection, transport, 200)
+    await receive_all(connection, transport, 4 * 10)
     assert connection.phase is Phase.OPEN
-    transport.receive("one too many")
+    for _ in range(INBOX_MESSAGES):
+        transport.receive("too many")
     assert transport.closed == (1008, "messages_per_s")
 
 
@@ -1363,17 +1382,65 @@ def test_what_we_send_is_no_sign_of_life_of_the_client(hub: Hub, clock: Clock) -
 
 
 async def test_a_client_that_we_do_not_read_is_not_idle(hub: Hub, clock: Clock) -> None:
-    connection, transport = connected(hub, RecordingTransport(), Limits(idle_s=5))
+    connection, transport = connected(hub, RecordingTransport(), Limits(idle_s=3))
     for _ in range(INBOX_MESSAGES):
         transport.receive("x")
-    clock.advance(17)
+    clock.advance(PAUSE_S - 0.01)
     assert connection.phase is Phase.OPEN
     for _ in range(INBOX_MESSAGES):
         await connection.take()
-    clock.advance(4.99)
+    clock.advance(2.99)
     assert connection.phase is Phase.OPEN
     clock.advance(0.01)
     assert transport.closed == (1008, "idle_s")
+
+
+async def test_an_endpoint_that_takes_nothing_stops_the_reading_for_a_while_only(hub: Hub, clock: Clock) -> None:
+    """The end of the peer can only be read."""
+    connection, transport = connected(hub, RecordingTransport(), Limits(messages_per_s=None))
+    await receive_all(connection, transport, 3)
+    for number in range(INBOX_MESSAGES):
+        transport.receive(str(number))
+    clock.advance(PAUSE_S - 0.01)
+    assert not transport.is_reading
+    clock.advance(0.01)
+    assert transport.is_reading
+    for _ in range(1_000):
+        transport.receive("does not fit")
+    assert hub.statistics().discarded == 1_000
+    assert [await connection.take() for _ in range(INBOX_MESSAGES)] == [str(n) for n in range(INBOX_MESSAGES)]
+    transport.receive("fits again")
+    assert await connection.take() == "fits again"
+    transport.lose(1001)
+    assert hub.statistics().connections == 0
+
+
+async def test_an_endpoint_that_takes_slowly_stops_the_reading_for_as_long_as_it_needs(hub: Hub, clock: Clock) -> None:
+    connection, transport = connected(hub, RecordingTransport(), Limits(messages_per_s=None))
+    for _ in range(INBOX_MESSAGES):
+        transport.receive("x")
+    for _ in range(INBOX_MESSAGES - 1):
+        clock.advance(PAUSE_S - 0.01)
+        await connection.take()
+        assert not transport.is_reading
+    assert hub.statistics().discarded == 0
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+async def test_publications_that_may_be_dropped_do_not_keep_a_direct_send_out(hub: Hub, policy: OutboxPolicy) -> None:
+    """A client that reads, though slower than is published, must not be closed as slow."""
+    connection, transport = connected(hub, Window(), outbox=Outbox(bytes=10_000, policy=policy))
+    transport.fill()
+    for _ in range(100):
+        hub.publish(EVERYONE, "x" * 100)
+    sending = asyncio.create_task(connection.send_frame(PreparedFrame("direct")))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        for _ in range(2):
+            hub.publish(EVERYONE, "x" * 100)
+        transport.give(1)
+    await sending
+    assert connection.phase is Phase.OPEN
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -1432,38 +1499,43 @@ class Model:
     closed: Counter[int] = field(default_factory=Counter)
 
     @property
-    def queued_bytes(self) -> int:
+    def queue_bytes(self) -> int:
         return sum(message.cost for message in self.queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.queue_bytes + sum(message.cost - ENTRY_BYTES for message, _ in self.waiting)
 
     def publish(self, message: Queued, policy: str) -> None:
         if self.phase is not Phase.OPEN:
             return
         own = [queued for queued in self.queue if queued.channel == message.channel]
+        share = DIRECT_SHARE if self.waiting and policy != "disconnect" else 1.0
         if policy == "latest" and own and self.room <= 0:
-            self._replace(own[0], message)
-        elif self.room > 0 or self._fits(message):
+            self._replace(own[0], message, share)
+        elif self.room > 0 or self._fits(message, share):
             self._accept(message)
         elif policy == "disconnect":
             self.end(3008)
         elif policy == "drop_oldest":
-            self._push_out(own, message)
+            self._push_out(own, message, share)
         else:
             self.dropped[policy] += 1
         self._let_in()
 
-    def _replace(self, old: Queued, message: Queued) -> None:
-        others = self.queued_bytes - old.cost
+    def _replace(self, old: Queued, message: Queued, share: float) -> None:
+        others = self.queue_bytes - old.cost
         self.dropped["latest"] += 1
-        if not others or others + message.cost <= BOUND:
+        if not others or others + message.cost <= BOUND * share:
             self.queue[self.queue.index(old)] = message
             self.deliveries += 1
 
-    def _push_out(self, own: list[Queued], message: Queued) -> None:
-        others = self.queued_bytes - sum(queued.cost for queued in own)
-        if others and others + message.cost > BOUND:
+    def _push_out(self, own: list[Queued], message: Queued, share: float) -> None:
+        others = self.queue_bytes - sum(queued.cost for queued in own)
+        if others and others + message.cost > BOUND * share:
             self.dropped["drop_oldest"] += 1
             return
-        while not self._fits(message):
+        while not self._fits(message, share):
             self.queue.remove(own.pop(0))
             self.dropped["drop_oldest"] += 1
         self._accept(message)
@@ -1521,7 +1593,7 @@ class Model:
             self._accept(self.waiting.pop(0)[0])
 
     def _fits(self, message: Queued, share: float = 1.0) -> bool:
-        return not self.queue or self.queued_bytes + message.cost <= BOUND * share
+        return not self.queue or self.queue_bytes + message.cost <= BOUND * share
 
     def _accept(self, message: Queued) -> None:
         self.deliveries += 1

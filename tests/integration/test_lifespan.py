@@ -116,10 +116,9 @@ async def test_a_hub_that_ends_closes_what_is_open_and_refuses_what_comes() -> N
             while not hub.statistics().queued_bytes:
                 await hub.send("bob", "." * 10_000)
             ending = asyncio.create_task(running.aclose())
-            assert await ann.closed() == Close(1012, "")
             refused = await refusal(port, "/chat/eve")
             assert (refused.status_code, json.loads(refused.body)["limit"]) == (503, "draining")
-            assert not ending.done()
+            assert await ann.closed() == Close(1012, "")
             stalled.vanish()
             await within(ending)
         assert not hub.connections

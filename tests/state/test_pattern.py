@@ -30,9 +30,11 @@ def pattern_of(pieces: list[str]) -> str:
 
 
 def patterns(longest_literal: int, most_parameters: int) -> st.SearchStrategy[ChannelPattern]:
-    """Return patterns over the small alphabet; between two parameters there is always a literal."""
+    """Return patterns over the small alphabet; between two parameters there is always a `:`."""
     literal = st.text(ALPHABET, max_size=longest_literal)
-    between = st.text(ALPHABET, min_size=1, max_size=longest_literal)
+    between = st.text(ALPHABET, min_size=1, max_size=longest_literal).map(
+        lambda text: text if ":" in text else text + ":"
+    )
     pieces = st.one_of(
         st.tuples(st.text(ALPHABET, min_size=1, max_size=longest_literal)),
         *(st.tuples(literal, *[between] * (parameters - 1), literal) for parameters in range(1, most_parameters + 1)),
@@ -63,8 +65,8 @@ def parses(pattern: str) -> bool:
         ("{room}", ("room",)),
         ("room:{room}", ("room",)),
         ("game:{game}:{team}", ("game", "team")),
-        ("{a}-{b}", ("a", "b")),
-        ("{_x1}é{Y}", ("_x1", "Y")),
+        ("{a}-:{b}", ("a", "b")),
+        ("{_x1}:é{Y}", ("_x1", "Y")),
         ("a$", ()),
     ],
 )
@@ -187,7 +189,7 @@ def test_literals_are_no_regular_expressions(literal: str) -> None:
         ("{a}b", "b", False),
         ("b{a}", "{a}b", True),
         ("ab", "a{x}b", False),
-        ("{a}-{b}", "x-{c}-y", True),
+        ("{a}:-{b}", "x:{c}-y", True),
         ("{a}:x", "{b}:y", False),
         ("a", "b", False),
         ("a", "a", True),

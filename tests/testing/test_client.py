@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -177,9 +178,12 @@ async def test_an_application_without_a_lifespan_may_raise() -> None:
         assert connection.is_open
 
 
-async def test_what_such_an_application_raises_is_nobodys_concern(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [KeyError("lifespan"), asyncio.CancelledError()], ids=repr)
+async def test_what_such_an_application_raises_is_nobodys_concern(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        raise KeyError(scope["type"])
+        raise error
 
     async with Client(app):
         pass
@@ -360,6 +364,19 @@ async def refusal_of(app: Any, **options: Any) -> Refused:
     return caught.value
 
 
+async def test_a_test_may_ask_for_the_refusal() -> None:
+    async def endpoint(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        refuses = scope["path"] == "/no" or (b"x-refuse", b"1") in scope["headers"]
+        await send(close(1008) if refuses else {"type": "websocket.accept"})
+        await receive()
+
+    async with Client(asgi(endpoint)) as client:
+        assert (await client.refused("/no")).status == 403
+        assert (await client.refused("/yes", headers={"X-Refuse": "1"})).status == 403
+        with pytest.raises(AssertionError, match="/yes: expected a refusal, but the application accepted"):
+            await client.refused("/yes")
+
+
 async def test_a_close_before_acceptance_is_a_refusal_with_403() -> None:
     refused = await refusal_of(refusing(close(1008, "no")))
     assert (refused.status, refused.headers, refused.body) == (403, {}, b"")
@@ -381,6 +398,13 @@ async def test_a_denial_response_needs_neither_headers_nor_body() -> None:
     assert (refused.status, refused.headers, refused.body) == (503, {}, b"")
     with pytest.raises(ValueError, match="Expecting value"):
         refused.json()
+
+
+async def test_a_denial_response_that_never_ends_is_a_timeout() -> None:
+    start = {"type": "websocket.http.response.start", "status": 503}
+    with pytest.raises(TimeoutError):
+        async with Client(refusing(start), timeout_s=SOON_S) as client, client.connect("/"):
+            raise AssertionError("the handshake was accepted")
 
 
 async def test_a_refusal_of_a_hub_is_one() -> None:
@@ -608,6 +632,18 @@ async def test_a_close_of_the_application_is_received_after_what_came_before_it_
             assert (caught.value.code, caught.value.reason) == (code, reason)
 
 
+async def test_a_close_is_received_although_the_endpoint_goes_on() -> None:
+    may_return = asyncio.Event()
+
+    async def go_on(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send(close(4000))
+        await may_return.wait()
+
+    async with Client(accepting(go_on)) as client, client.connect("/") as connection:
+        await connection.assert_closed(4000)
+        may_return.set()
+
+
 async def test_an_endpoint_that_returns_without_a_close_is_a_connection_that_broke() -> None:
     async def leave(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
@@ -703,6 +739,41 @@ async def test_a_send_after_the_applications_own_close_fails_and_it_hears_the_di
     async with Client(asgi(app)) as client, client.connect("/") as connection:
         await connection.assert_closed(4000)
     assert seen == [{"type": "websocket.disconnect", "code": 4000}]
+
+
+async def test_the_application_hears_of_its_own_close_with_the_code_that_it_has() -> None:
+    seen = []
+
+    async def leave(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})  # 1000 by default (ASGI, "Close")
+        seen.append(await receive())
+
+    async with Client(asgi(leave)) as client, client.connect("/") as connection:
+        await connection.assert_closed(1000)
+    assert seen == [{"type": "websocket.disconnect", "code": 1000}]
+
+
+@pytest.mark.parametrize("handler", [crash, None], ids=["raises", "returns"])
+async def test_a_connection_that_broke_says_what_the_endpoint_raised(handler: Handler | None) -> None:
+    async def leave(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        if handler is not None:
+            await handler(scope, receive, send)
+
+    async with Client(asgi(leave), raise_app_exceptions=False) as client, client.connect("/") as connection:
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await connection.receive()
+    assert isinstance(caught.value.__cause__, ValueError if handler is crash else type(None))
+
+
+@pytest.mark.parametrize("expected", [("assert_received", "x"), ("assert_closed", 1000)], ids=["message", "close"])
+async def test_an_assertion_that_fails_over_a_fault_of_the_endpoint_shows_it(expected: tuple[str, Any]) -> None:
+    assertion, argument = expected
+    with pytest.raises(AssertionError) as caught:
+        async with Client(accepting(crash)) as client, client.connect("/") as connection:
+            await getattr(connection, assertion)(argument)
+    assert "a fault of the endpoint" in "".join(traceback.format_exception(caught.value))
 
 
 async def test_a_connection_is_open_between_the_handshake_and_the_end() -> None:

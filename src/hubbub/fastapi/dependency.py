@@ -18,12 +18,12 @@ from .connection import Connection, core_of
 from .endpoint import EndpointEnd
 from .runtime import Runtime
 
-__all__ = ("Endpoint", "known_connection")
+__all__ = ("ConnectionDependency", "known_connection")
 
 _SCOPE_KEY = "hubbub"
 
 
-class Endpoint:
+class ConnectionDependency:
     """A dependency that gives the connection: the hub's own, or one endpoint's with settings of its own.
 
     Args:
@@ -88,7 +88,7 @@ class Endpoint:
         connection: Connection[Any, Any] = Connection(core, core_connection, websocket, types, end.refusal)
         core_connection.facade = connection
         websocket.scope.setdefault(_SCOPE_KEY, {})[self._runtime] = connection
-        current_connections.set((*current_connections.get(), core_connection))
+        current_connections.set((*current_connections.get(), core_connection.id))
         try:
             self._runtime.origins.check(websocket.scope.get("scheme", "ws"), websocket.scope["headers"])
         except Denied as denied:

@@ -76,10 +76,14 @@ class EndpointEnd:
     def _note(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Note what the endpoint and its dependencies have raised, before any exception handler sees it."""
         self._raised = cause = _cause(error)
-        if self._connection.phase is Phase.CONNECTING and isinstance(cause, Denied):
+        if self._is_unanswered() and isinstance(cause, Denied):
             self._hub.refused(cause)
             if cause is not error:
                 raise cause
+
+    def _is_unanswered(self) -> bool:
+        is_untouched = self._websocket.application_state is WebSocketState.CONNECTING
+        return is_untouched and self._connection.phase is Phase.CONNECTING
 
     async def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,23 +98,27 @@ class EndpointEnd:
         except asyncio.CancelledError:
             self._connection.abort()
             raise
+        finally:
+            self._connection.finish()
         self._connection.abort()
         return False
 
     async def _refuse(self, raised: BaseException | None, error: Exception | None) -> bool:
         websocket = self._websocket
-        if websocket.application_state is not WebSocketState.CONNECTING:
+        if not self._is_unanswered():
+            if isinstance(error, Denied) and websocket.application_state is WebSocketState.CONNECTED:
+                # The application has accepted by itself, past the hub.
+                await websocket.close(CloseCode.POLICY_VIOLATION, shortened(error.limit or error.reason))
+                return True
             return False
-        can_deny = "websocket.http.response" in websocket.scope.get("extensions", {})
+        can_deny = "websocket.http.response" in (websocket.scope.get("extensions") or {})
+        denied = Denied("The endpoint did not accept the connection")
         if isinstance(error, Denied):
             denied = error
         elif raised is None and error is None:
-            denied = Denied("The endpoint did not accept the connection")
             self._hub.refused(denied)
-        elif isinstance(raised, HTTPException) and error is not None and not can_deny:
-            denied = Denied(str(raised.detail))  # FastAPI's answer, which this server has refused to send
-        else:
-            return False  # FastAPI has answered, or the server will
+        elif can_deny or error is None or not isinstance(raised, HTTPException):
+            return False  # FastAPI has answered, or the server will; else the server could not send FastAPI's answer
         try:
             if can_deny:
                 await websocket.send_denial_response(JSONResponse(_body(denied), denied.status, denied.headers))
@@ -141,9 +149,9 @@ class EndpointEnd:
 
 
 def _is_about_a_response(error: Exception | None) -> bool:
-    """Return whether an error was raised by sending a response."""
+    """Return whether an error was raised by sending a response, which is what `Response.__call__` does."""
     return any(
-        frame.f_code.co_filename == responses.__file__
+        (frame.f_code.co_filename, frame.f_code.co_name) == (responses.__file__, "__call__")
         for frame, _ in traceback.walk_tb(None if error is None else error.__traceback__)
     )
 

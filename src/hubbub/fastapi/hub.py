@@ -31,7 +31,7 @@ from ..model import CloseCode, OnInvalid
 from ..state.pattern import ChannelPattern
 from .channels import Channel, ChannelFamily
 from .connection import Connection, NamedChannel, channel_name, check_close, core_of
-from .dependency import Endpoint
+from .dependency import ConnectionDependency
 from .runtime import Runtime
 
 __all__ = ("Exclude", "FromThread", "Hub")
@@ -86,15 +86,15 @@ class FromThread:
             pass
         else:
             raise RuntimeError(f"hub.from_thread is for threads: in async code write await hub.{call.__name__}(…)")
-        loop = self._runtime.loop
-        if loop is not None and loop.is_running():
+        loop = self._runtime.running_loop
+        if loop is not None:
             asyncio.run_coroutine_threadsafe(run(), loop).result()
             return
         try:
             anyio.from_thread.run(run)
         except anyio.NoEventLoopError:
             raise RuntimeError(
-                "the hub has not started: give the application lifespan=hub.lifespan, or use async with hub"
+                "the hub has not started, or has ended: give the application lifespan=hub.lifespan"
             ) from None
 
 
@@ -108,7 +108,7 @@ class _Connections(Mapping[str, Connection[Any, Any]]):
         return self._runtime.core.connections if self._runtime.core is not None else {}
 
     def _copy(self) -> dict[str, Connection[Any, Any]]:
-        return {key: _facade(connection) for key, connection in self._present().items()}
+        return {key: _facade(connection) for key, connection in dict(self._present()).items()}
 
     def __getitem__(self, key: str) -> Connection[Any, Any]:
         return _facade(self._present()[key])
@@ -167,7 +167,9 @@ class Hub:
         self.outbox = outbox
         self._on_invalid = on_invalid
         self._runtime = Runtime(limits, allowed_origins, clock)
-        self._endpoint = Endpoint(self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True)
+        self._endpoint = ConnectionDependency(
+            self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True
+        )
 
     def __repr__(self) -> str:
         return f"<Hub {_MEMORY} with {self.connections!r}>"
@@ -180,7 +182,7 @@ class Hub:
 
     def connection(
         self, *, limits: Limits | None = None, outbox: Outbox | None = None, on_invalid: OnInvalid | None = None
-    ) -> Endpoint:
+    ) -> ConnectionDependency:
         """Return a dependency like the hub itself, for one endpoint with settings of its own.
 
         Args:
@@ -189,7 +191,7 @@ class Hub:
             outbox: Its outbox, instead of the hub's.
             on_invalid: What to do with an invalid message, instead of the hub's.
         """
-        return Endpoint(
+        return ConnectionDependency(
             self._runtime,
             limits=limits or self.limits,
             outbox=outbox or self.outbox,

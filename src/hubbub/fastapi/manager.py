@@ -13,7 +13,7 @@ from ..hub.admission import Admission
 from ..hub.connection import CoreConnection
 from ..hub.hub import EVERYONE
 from .connection import Connection, core_of
-from .dependency import Endpoint, known_connection
+from .dependency import ConnectionDependency, known_connection
 from .hub import Hub
 from .runtime import Runtime
 
@@ -56,7 +56,7 @@ class ConnectionManager:
         self._hub = Hub(broker, limits=limits, outbox=outbox, allowed_origins=allowed_origins)
         counted = replace(limits, connections=max_connections, connections_per_user=None, connections_per_address=None)
         self._runtime = runtime = self._hub._runtime
-        self._endpoint = Endpoint(
+        self._endpoint = ConnectionDependency(
             runtime,
             limits=limits,
             outbox=outbox,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,15 @@ __all__ = ("Runtime",)
 _STOP_DEADLINE_S = 1.0
 """How long the end of the hub waits for its clients to take what is queued and the close. On granian, which has stopped
 to write by then, they never do."""
+
+
+class _Life(enum.Enum):
+    """Where a hub is in its life. A handshake is refused from `ENDING` on; a new loop, or `enter`, starts afresh."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
 
 
 class Runtime:
@@ -48,19 +58,26 @@ class Runtime:
         self._families: list[tuple[ChannelPattern, OutboxPolicy | None]] = []
         self._types: dict[int, tuple[Dependant, MessageTypes]] = {}
         self._entered = 0
+        self._life = _Life.IDLE
 
     # Its life
 
     def start(self) -> CoreHub:
         """Return the core for the running event loop; the hub starts with the first call.
 
+        After the hub has ended in this loop that is the core that has ended, which refuses handshakes.
+
         Raises:
             RuntimeError: The hub has started in another loop that is still open.
         """
         loop = asyncio.get_running_loop()
-        if self.core is not None and self.loop is loop:
-            return self.core
-        if self.loop is not None and not self.loop.is_closed():
+        if self.core is None or self.loop is not loop:
+            self._begin(loop)
+        assert self.core is not None
+        return self.core
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.loop is not None and not self.loop.is_closed() and self._life is not _Life.ENDED:
             raise RuntimeError(
                 "the hub belongs to another event loop that is still open; in a test, keep one loop for all requests: "
                 "with TestClient(app) as client:"
@@ -70,30 +87,48 @@ class Runtime:
         if limits.connections is None:
             limits = replace(limits, connections=open_file_limit())
         self.core = CoreHub(clock=self._clock or loop, admission=Admission(limits), policy_of=self._policy_of)
-        return self.core
+        self._entered = 0
+        self._life = _Life.RUNNING
 
     def enter(self) -> None:
-        """Start, and stay until the last `leave`."""
-        self.start()
+        """Start, afresh if the hub has ended, and stay until the last `leave`.
+
+        Raises:
+            RuntimeError: The hub is just ending, or belongs to another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._life is _Life.ENDING and self.loop is loop:
+            raise RuntimeError("the hub is ending: wait for that before it is entered again")
+        if self._life is _Life.ENDED or self.loop is not loop:
+            self._begin(loop)
         self._entered += 1
 
     async def leave(self) -> None:
-        """Stop with the last one: refuse handshakes, close all connections with 1012, wait for them for a while."""
+        """End with the last one: refuse handshakes, close all connections with 1012, wait for them for a while."""
         self._entered -= 1
-        if self._entered:
+        core = self.core
+        if self._entered or core is None:
             return
-        core = self.start()
+        self._life = _Life.ENDING
         core.is_draining = True
-        connections = [*core.connections.values()]
-        for connection in connections:
-            connection.end(CloseCode.SERVICE_RESTART)
         try:
+            for connection in [*core.connections.values()]:
+                connection.end(CloseCode.SERVICE_RESTART)
             async with asyncio.timeout(_STOP_DEADLINE_S):
-                await asyncio.gather(*(connection.wait_closed() for connection in connections))
+                while core.held:
+                    await asyncio.gather(*(connection.wait_closed() for connection in core.held))
         except TimeoutError:
-            for connection in connections:
+            pass
+        finally:
+            for connection in [*core.held]:
                 connection.abort()
-        self.loop = None
+            self._life = _Life.ENDED
+
+    @property
+    def running_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of a hub that is running, for calls from threads."""
+        is_running = self._life is _Life.RUNNING and self.loop is not None and self.loop.is_running()
+        return self.loop if is_running else None
 
     # What was declared
 

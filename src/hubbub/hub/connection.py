@@ -12,7 +12,9 @@ task wakes up. Direct sends use only half of the outbox, or one endpoint that st
 closed as slow by the next broadcast.
 
 Coming in, messages pass the limits when they arrive and wait in the inbox for the endpoint. A full inbox stops the
-reading. What the peer sent before it closed is still delivered; after an end of our making nothing is.
+reading, but not for long when the endpoint takes nothing out: the peer's end can only be read, and an endpoint that
+only pushes must not keep the dead. Then what does not fit into the inbox is discarded and counted. What was read before
+the peer closed is still delivered; after an end of our making nothing is.
 """
 
 from __future__ import annotations
@@ -48,11 +50,14 @@ DIRECT_SHARE = 0.5
 INBOX_MESSAGES = 64
 INBOX_BYTES = 65_536
 """An inbox that holds this much stops the reading."""
+PAUSE_S = 5.0
+"""How long it does so while the endpoint takes nothing out of it."""
 
-current_connections: contextvars.ContextVar[tuple[CoreConnection, ...]] = contextvars.ContextVar(
+current_connections: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
     "hubbub_current_connections", default=()
 )
-"""The connections whose endpoint this is; set in the endpoint's task, and so in the tasks that it starts."""
+"""The ids of the connections whose endpoint this is; set in the endpoint's task, and so in the tasks that it starts.
+Ids, since a context may outlive its connection by far."""
 
 
 class Phase(enum.Enum):
@@ -157,6 +162,9 @@ class CoreConnection:
         self._inbox_bytes = 0
         self._bucket: TokenBucket | None = None
         self._paused_at: float | None = None
+        self._pause_timer: Timer | None = None
+        self._taken_at = 0.0
+        self._discards = False
         self._receiver: asyncio.Future[None] | None = None
         self._is_congested = False
         self._outbox: OutboxQueue[PreparedFrame] | None = None
@@ -189,8 +197,9 @@ class CoreConnection:
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes in the outbox."""
-        return self._outbox.bytes if self._outbox is not None else 0
+        """Bytes in the outbox, and those of the senders that wait for room in it."""
+        waiting = sum(sender.frame.size for sender in tuple(self._waiting))
+        return waiting + (self._outbox.bytes if self._outbox is not None else 0)
 
     def _enter(self, phase: Phase) -> None:
         if phase not in _NEXT[self._phase]:
@@ -231,7 +240,7 @@ class CoreConnection:
             self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self._transport.abort)
 
     def abort(self) -> None:
-        """End without a close frame, whatever the phase."""
+        """End without a close frame, unless it has never opened."""
         if self._transport is not None and self._phase is not Phase.CLOSED:
             self._transport.abort()
 
@@ -254,12 +263,17 @@ class CoreConnection:
         if self._silence_timer is not None:
             self._silence_timer.cancel()
             self._silence_timer = None
+        self._cancel_pause_timer()
         self._wake_receiver()
         while self._waiting:
             sender = self._waiting.popleft()
             sender.deadline.cancel()
             if not sender.waiter.done():
                 sender.waiter.set_exception(ConnectionEnded(code, reason))
+
+    def finish(self) -> None:
+        """The endpoint has ended: nobody will receive what is left."""
+        self._discard_inbox()
 
     def _discard_inbox(self) -> None:
         self._hub.counters.discarded += len(self._inbox)
@@ -285,7 +299,10 @@ class CoreConnection:
             self._transport.write(frame)
             return self.ends_unseen
         policy = policy or self.settings.outbox.policy
-        queued, lost = self._queue().offer(frame, frame.size, channel, policy)
+        # Where publications may be dropped they leave the same room as direct sends while one of those waits: or they
+        # would take all room that comes, and a client that reads would be closed as slow.
+        share = DIRECT_SHARE if self._waiting and policy != "disconnect" else 1.0
+        queued, lost = self._queue().offer(frame, frame.size, channel, policy, share)
         if lost:
             counters.dropped[policy] += lost
         if queued:
@@ -343,7 +360,7 @@ class CoreConnection:
 
     def _undelivered(self, ended: ConnectionEnded) -> None:
         self._hub.counters.undelivered += 1
-        if self in current_connections.get():
+        if self.id in current_connections.get():
             raise ended
 
     def _queue(self) -> OutboxQueue[PreparedFrame]:
@@ -398,13 +415,32 @@ class CoreConnection:
             return self._violate("message_bytes", CloseCode.MESSAGE_TOO_BIG)
         if self._bucket is not None and not self._bucket.take(now):
             return self._violate("messages_per_s")
+        if self._discards and self._is_inbox_full():
+            counters.discarded += 1
+            return
         self._inbox.append((data, size))
         self._inbox_bytes += size
-        if self._paused_at is None and (len(self._inbox) >= INBOX_MESSAGES or self._inbox_bytes >= INBOX_BYTES):
-            self._paused_at = now
-            assert self._transport is not None
-            self._transport.pause_reading()
+        if self._paused_at is None and not self._discards and self._is_inbox_full():
+            self._pause_reading(now)
         self._wake_receiver()
+
+    def _is_inbox_full(self) -> bool:
+        return len(self._inbox) >= INBOX_MESSAGES or self._inbox_bytes >= INBOX_BYTES
+
+    def _pause_reading(self, now: float) -> None:
+        self._paused_at = self._taken_at = now
+        self._pause_timer = self._hub.clock.call_at(now + PAUSE_S, self._end_long_pause)
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def _end_long_pause(self) -> None:
+        """Read on although the inbox is full, if the endpoint has taken nothing for long."""
+        due = self._taken_at + PAUSE_S
+        if due > self._hub.clock.time():
+            self._pause_timer = self._hub.clock.call_at(due, self._end_long_pause)
+        elif self._paused_at is not None:
+            self._discards = True
+            self._resume_reading(self._paused_at)
 
     async def take(self) -> Data:
         """Return the next message, waiting for it.
@@ -425,12 +461,17 @@ class CoreConnection:
                 self._receiver = None
         data, size = self._inbox.popleft()
         self._inbox_bytes -= size
-        if self._paused_at is not None and not self._inbox:
-            self._resume_reading(self._paused_at)
+        if not self._inbox:
+            self._discards = False
+        if self._paused_at is not None:
+            self._taken_at = self._hub.clock.time()
+            if not self._inbox:
+                self._resume_reading(self._paused_at)
         return data
 
     def _resume_reading(self, paused_at: float) -> None:
         self._paused_at = None
+        self._cancel_pause_timer()
         if self._phase is not Phase.OPEN:
             return
         now = self._hub.clock.time()
@@ -440,6 +481,11 @@ class CoreConnection:
             self._bucket.grant(now - paused_at, now)
         assert self._transport is not None
         self._transport.resume_reading()
+
+    def _cancel_pause_timer(self) -> None:
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
 
     def _wake_receiver(self) -> None:
         if self._receiver is not None and not self._receiver.done():

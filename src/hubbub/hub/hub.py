@@ -50,7 +50,7 @@ class CoreHub:
         self.counters = Counters()
         self.connections: dict[str, CoreConnection] = {}
         self.is_draining = False
-        self._held: dict[CoreConnection, None] = {}
+        self.held: dict[CoreConnection, None] = {}
         self._policy_of = policy_of
         self._policies: dict[str, OutboxPolicy | None] = {}
         self._index: ChannelIndex[CoreConnection] = ChannelIndex()
@@ -84,7 +84,7 @@ class CoreHub:
         """An admitted connection is open: it is found, and hears what is meant for everyone and for its user."""
         self.counters.accepted += 1
         self.connections[connection.id] = connection
-        self._held[connection] = None
+        self.held[connection] = None
         self._join(connection, EVERYONE)
         if connection.user is not None:
             self._join(connection, user_channel(connection.user))
@@ -101,7 +101,7 @@ class CoreHub:
         if not connection.is_admitted:
             return
         connection.is_admitted = False
-        self._held.pop(connection, None)
+        self.held.pop(connection, None)
         for admission in connection.settings.admissions:
             admission.leave(connection.user, connection.address)
 
@@ -119,13 +119,11 @@ class CoreHub:
         name_bytes = limits.channel_name_bytes
         if name_bytes is not None and payload_size(channel) > name_bytes:
             raise self._over("channel_name_bytes", f"A channel's name may have {name_bytes} bytes")
-        joined = self.channels_of(connection)
-        if channel in joined:
+        if self._index.contains(channel, connection):
             return
-        if limits.channels_per_connection is not None and len(joined) >= limits.channels_per_connection:
-            raise self._over(
-                "channels_per_connection", f"A connection may join {limits.channels_per_connection} channels"
-            )
+        most = limits.channels_per_connection
+        if most is not None and len(self.channels_of(connection)) >= most:
+            raise self._over("channels_per_connection", f"A connection may join {most} channels")
         self._join(connection, channel)
 
     def leave(self, connection: CoreConnection, channel: str) -> None:
@@ -161,12 +159,12 @@ class CoreHub:
 
     def statistics(self) -> Statistics:
         """Return what the hub has seen and what it holds now."""
-        names = self._index.names()
+        names = tuple(self._index.names())  # copies, since a sync route asks from a thread
         return self.counters.snapshot(
             connections=len(self.connections),
             users=sum(name.startswith(_USER) for name in names),
             channels=sum(not name.startswith("$") for name in names),
-            queued_bytes=sum(connection.queued_bytes for connection in self._held),
+            queued_bytes=sum(connection.queued_bytes for connection in tuple(self.held)),
         )
 
     def _join(self, connection: CoreConnection, channel: str) -> None:

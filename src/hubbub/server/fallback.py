@@ -11,6 +11,7 @@ like any message. It then lets go, and the server ends the connection when the e
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -51,6 +52,7 @@ class AsgiTransport:
         self._closing: tuple[int, str] | None = None
         self._reading: asyncio.Event | None = None
         self._seeks_the_end = False
+        self._context: contextvars.Context | None = None
 
     @property
     def buffered_bytes(self) -> int:
@@ -60,7 +62,8 @@ class AsgiTransport:
     def start(self, user: TransportUser) -> None:
         """Begin to read (see `Transport`)."""
         self._user = user
-        self._reader = asyncio.get_running_loop().create_task(self._read(user))
+        self._context = contextvars.copy_context()
+        self._reader = asyncio.get_running_loop().create_task(self._read(user), context=self._context)
 
     def write(self, frame: PreparedFrame) -> None:
         """Take a message (see `Transport`)."""
@@ -106,7 +109,7 @@ class AsgiTransport:
                 if self._reading is not None:
                     await self._reading.wait()
         except asyncio.CancelledError:
-            if self._closing is None:  # not our doing: the server gives up
+            if self._closing is None:  # not our doing: the loop is shut down
                 self.abort()
             raise
         except Exception as error:
@@ -116,7 +119,8 @@ class AsgiTransport:
 
     def _start_writer(self, user: TransportUser) -> None:
         if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write(user))
+            # In the connection's own context, not in that of whoever broadcasts: middleware may look at it.
+            self._writer = asyncio.get_running_loop().create_task(self._write(user), context=self._context)
 
     async def _write(self, user: TransportUser) -> None:
         try:

@@ -26,15 +26,17 @@ class TokenBucket:
         """Take one token and return whether there was one."""
         earned = (now - self._updated) * self._rate
         self._updated = now
-        # A grant may have lifted the tokens above the burst: they are not taken away again.
-        self._tokens = max(self._tokens, min(self._burst, self._tokens + earned))
+        if self._tokens > self._burst:
+            self._tokens = max(self._burst, self._tokens - earned)  # what a grant gave lapses as it was earned
+        else:
+            self._tokens = min(self._burst, self._tokens + earned)
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
 
     def grant(self, seconds: float, now: float) -> None:
-        """Add what `seconds` earn, beyond the burst if need be.
+        """Add what `seconds` earn, beyond the burst if need be; what is beyond it lapses in as many seconds.
 
         For a pause in which it was us who did not read: what a well-behaved client sent meanwhile arrives at once.
         """

@@ -6,7 +6,8 @@ sends waits until `has_room`. Publications belong to a channel, and a policy say
     disconnect    it is not queued; the caller ends the connection
     drop_oldest   queued publications of the same channel make room, the oldest first
     drop_newest   it is dropped
-    latest        it takes the place of the channel's queued publication, if there is one
+    latest        it takes the place of the channel's queued publication, if there is one; it is dropped if even so it
+                  does not fit
 
 A message larger than the bound is taken when nothing else is queued, or nothing could ever be sent through.
 """
@@ -72,20 +73,21 @@ class OutboxQueue(Generic[M]):
 
     def has_room(self, size: int, share: float = 1.0) -> bool:
         """Return whether a message of `size` bytes fits into `share` of the bound; into an empty queue any does."""
-        return not self._entries or self.bytes + size + ENTRY_BYTES <= self.bound * share
+        return self._fits(size + ENTRY_BYTES, self.bound * share)
 
     def put(self, message: M, size: int) -> None:
         """Queue a direct send of `size` bytes. The caller has asked `has_room`."""
         self._append(_Entry(message, None, size + ENTRY_BYTES))
 
-    def offer(self, message: M, size: int, channel: str, policy: OutboxPolicy) -> Offer:
-        """Queue a publication of `channel`, of `size` bytes, as far as `policy` allows."""
+    def offer(self, message: M, size: int, channel: str, policy: OutboxPolicy, share: float = 1.0) -> Offer:
+        """Queue a publication of `channel`, of `size` bytes, as far as `policy` allows in `share` of the bound."""
+        bound = self.bound * share
         entry = _Entry(message, channel, size + ENTRY_BYTES)
         if policy == "latest" and channel in self._channels:
-            return self._replace(entry, self._channels[channel])
+            return self._replace(entry, self._channels[channel], bound)
         if policy == "drop_oldest":
-            return self._push_out(entry, channel)
-        if not self._fits(entry):
+            return self._push_out(entry, channel, bound)
+        if not self._fits(entry.cost, bound):
             return Offer(False, 0 if policy == "disconnect" else 1)
         self._append(entry)
         if policy == "latest":
@@ -103,8 +105,8 @@ class OutboxQueue(Generic[M]):
             self._untrack_oldest(entry)
         return entry.message
 
-    def _fits(self, entry: _Entry[M]) -> bool:
-        return not self._entries or self.bytes + entry.cost <= self.bound
+    def _fits(self, cost: int, bound: float) -> bool:
+        return not self._entries or self.bytes + cost <= bound
 
     def _append(self, entry: _Entry[M]) -> None:
         self._entries[self._next] = entry
@@ -124,25 +126,25 @@ class OutboxQueue(Generic[M]):
         if not channel.sequences:
             del self._channels[entry.channel]
 
-    def _replace(self, entry: _Entry[M], channel: _Channel) -> Offer:
+    def _replace(self, entry: _Entry[M], channel: _Channel, bound: float) -> Offer:
         sequence = channel.sequences[-1]
         old = self._entries[sequence]
         after = self.bytes - old.cost + entry.cost
-        if after > self.bound and len(self._entries) > 1:
+        if after > bound and len(self._entries) > 1:
             return Offer(False, 1)
         self._entries[sequence] = entry
         self.bytes = after
         channel.cost += entry.cost - old.cost
         return Offer(True, 1)
 
-    def _push_out(self, entry: _Entry[M], name: str) -> Offer:
+    def _push_out(self, entry: _Entry[M], name: str, bound: float) -> Offer:
         channel = self._channels.get(name)
         own = channel.cost if channel is not None else 0
         others = self.bytes - own
-        if others and others + entry.cost > self.bound:
+        if others and others + entry.cost > bound:
             return Offer(False, 1)
         lost = 0
-        while not self._fits(entry):
+        while not self._fits(entry.cost, bound):
             assert channel is not None
             oldest = self._entries.pop(channel.sequences[0])
             self.bytes -= oldest.cost

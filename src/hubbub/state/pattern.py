@@ -18,7 +18,7 @@ class ChannelPattern:
 
     Raises:
         ValueError: The pattern is empty, begins with `$`, has a brace without its partner, a parameter that is not an
-            identifier, the same parameter twice, or two parameters side by side.
+            identifier, the same parameter twice, or two parameters without `:` between them.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -73,8 +73,9 @@ def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
         if token.group(1) is None:
             literals[-1] += token.group()
             continue
-        if parameters and not literals[-1]:
-            raise ValueError(f"channel pattern {pattern!r}: put something between two parameters, such as ':'")
+        if parameters and ":" not in literals[-1]:
+            # Or different parameters could give one channel: {a}-{b} of ("x-y", "z") and of ("x", "y-z").
+            raise ValueError(f"channel pattern {pattern!r}: put ':' between two parameters")
         parameters.append(token.group(1))
         literals.append("")
     if len(set(parameters)) != len(parameters):

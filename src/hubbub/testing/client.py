@@ -211,9 +211,7 @@ class ClientConnection:
             self.accept_headers = list(event.get("headers", ()))
             return self
         self._left = True
-        if event["type"] == "websocket.close":
-            raise Refused(403, {}, b"")
-        refused = await self._refusal(event)
+        refused = Refused(403, {}, b"") if event["type"] == "websocket.close" else await self._refusal(event)
         await self.finish(raises=self._raises)  # an endpoint that failed is not taken for one that refuses
         raise refused
 
@@ -305,7 +303,7 @@ class ClientConnection:
             except WebSocketDisconnect as ended:
                 raise AssertionError(
                     f"expected {expected!r}, but the connection was closed with {ended.code}"
-                ) from None
+                ) from ended
             wanted = expected if isinstance(expected, (str, bytes)) else json.loads(to_json(expected))
             try:
                 received = data if isinstance(expected, (str, bytes)) else json.loads(data)
@@ -328,7 +326,7 @@ class ClientConnection:
                 wanted = f"{code}" if reason is None else f"{code} ({reason})"
                 raise AssertionError(
                     f"expected a close with {wanted}, but it was {ended.code} ({ended.reason})"
-                ) from None
+                ) from ended
         else:
             raise AssertionError(f"expected a close with {code}, but {data!r} came")
 
@@ -369,7 +367,8 @@ class ClientConnection:
         self._allowed = _BODY if kind.startswith("websocket.http.response") else _AFTER_ACCEPTANCE
         if kind == "websocket.close" or (kind == "websocket.http.response.body" and not event.get("more_body")):
             self._closed_by_app = True
-            await self._to_app.put({"type": "websocket.disconnect", "code": event.get("code", CloseCode.ABNORMAL)})
+            code = event.get("code", CloseCode.NORMAL) if kind == "websocket.close" else CloseCode.ABNORMAL
+            await self._to_app.put({"type": "websocket.disconnect", "code": code})
         self._push(event)
 
     def _push(self, event: Event) -> None:
