@@ -853,7 +853,7 @@ async def test_an_endpoint_with_connections_of_two_hubs_hears_of_the_end_of_each
     pairs = [connected(each, RecordingTransport()) for each in (hub, Hub(clock))]
 
     async def endpoint(connection: CoreConnection) -> None:
-        current_connections.set(tuple(known for known, _ in pairs))
+        current_connections.set(tuple(known.id for known, _ in pairs))
         await connection.send_frame(PreparedFrame("late"))
 
     for connection, transport in pairs:

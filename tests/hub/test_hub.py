@@ -1,5 +1,7 @@
 """The core of a hub: who is connected, who hears what, and what is counted."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -183,6 +185,46 @@ def test_one_that_has_ended_is_forgotten_altogether(hub: CoreHub, end: str, code
     assert [hub.subscribers(channel) for channel in (EVERYONE, "a", "b")] == [(other,), (other,), ()]
     now = hub.statistics()
     assert (now.connections, now.users, now.channels, now.closed) == (1, 1, 1, {code: 1})
+
+
+class Name(str):
+    """The name of a channel, and one can see whether anybody keeps it."""
+
+
+@pytest.mark.parametrize("how", ["closed", "lost", "refused"])
+def test_nothing_keeps_a_connection_that_has_gone(hub: CoreHub, how: str) -> None:
+    def come_and_go() -> weakref.ref[CoreConnection]:
+        connection = connecting(hub, user="ann")
+        hub.admit(connection)
+        if how == "refused":
+            connection.fail()
+            return weakref.ref(connection)
+        transport = RecordingTransport()
+        connection.open(transport)
+        hub.join(connection, "news")
+        connection.end(1000) if how == "closed" else transport.lose()
+        return weakref.ref(connection)
+
+    gone = come_and_go()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("how", ["left", "ended"])
+def test_nothing_keeps_the_name_of_a_channel_that_nobody_hears(hub: CoreHub, family: Family, how: str) -> None:
+    connection, transport = connected(hub)
+
+    def join_and_go() -> weakref.ref[Name]:
+        channel = Name("news")
+        hub.join(connection, channel)
+        hub.publish(channel, "x")
+        hub.leave(connection, channel) if how == "left" else transport.lose()
+        return weakref.ref(channel)
+
+    gone = join_and_go()
+    family.asked.clear()
+    gc.collect()
+    assert gone() is None
 
 
 def test_call_later_calls_once_in_so_many_seconds(hub: CoreHub, clock: ManualClock) -> None:

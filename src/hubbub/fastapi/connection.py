@@ -180,7 +180,7 @@ class Connection(Generic[In, Out]):
         Raises:
             Denied: A limit is reached or the hub is shutting down; leave it uncaught and the client gets the response.
             RuntimeError: The handshake has been answered already.
-            ValueError: The client does not offer the subprotocol, or a header cannot be encoded.
+            ValueError: The client does not offer the subprotocol, a header cannot be encoded, or the user is empty.
             WebSocketDisconnect: The client is gone.
         """
         if self._acceptance is not None or self.websocket.application_state is not WebSocketState.CONNECTING:
@@ -234,7 +234,7 @@ class Connection(Generic[In, Out]):
     # Messages
 
     async def receive(self) -> In:
-        """Return the client's next message.
+        """Return the client's next message. At the first use it accepts, and raises what `accept` raises.
 
         Raises:
             InvalidMessage: It is not what `In` says, under `on_invalid="raise"`.
@@ -279,7 +279,7 @@ class Connection(Generic[In, Out]):
         """Send a message to this client: `str` as text, `bytes` as binary, anything else as JSON text.
 
         Returns when the message is in line. Waits when the client is slow and the outbox has no room; after ten seconds
-        of that the connection is closed with 3008.
+        of that the connection is closed with 3008. At the first use it accepts, and raises what `accept` raises.
 
         Raises:
             TypeError: The message has no JSON form, or in development is not what `Out` says.
@@ -296,6 +296,8 @@ class Connection(Generic[In, Out]):
 
     async def join(self, channel: str | NamedChannel) -> None:
         """Hear what is published on a channel from now on; joining twice is joining once.
+
+        At the first use it accepts, and raises what `accept` raises.
 
         Raises:
             Denied: The name is too long, or the connection has joined as many channels as it may.
@@ -326,6 +328,7 @@ class Connection(Generic[In, Out]):
             reason: At most 123 bytes.
 
         Raises:
+            Denied: Before acceptance: that is the refusal, leave it uncaught.
             ValueError: The code is not one to send, or the reason is too long.
         """
         check_close(code, reason)

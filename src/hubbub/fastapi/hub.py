@@ -148,6 +148,7 @@ class Hub:
         clock: The time; a test gives a `ManualClock`. The event loop's by default.
 
     Raises:
+        TypeError: `allowed_origins` is a single string.
         ValueError: A value is not one of those above.
     """
 
@@ -190,6 +191,9 @@ class Hub:
                 instead of the hub's.
             outbox: Its outbox, instead of the hub's.
             on_invalid: What to do with an invalid message, instead of the hub's.
+
+        Raises:
+            ValueError: `on_invalid` is not one of the three.
         """
         return ConnectionDependency(
             self._runtime,
@@ -221,8 +225,9 @@ class Hub:
             exclude: A connection, or several, that are left out.
 
         Raises:
-            TypeError: The message has no JSON form.
-            ValueError: The message has no UTF-8 form.
+            RuntimeError: The hub belongs to another event loop.
+            TypeError: The message has no JSON form, or `exclude` names something else than connections.
+            ValueError: The message has no UTF-8 form, or contains itself.
         """
         await self._publish(EVERYONE, message, exclude)
 
@@ -241,8 +246,8 @@ class Hub:
             exclude: As for `broadcast`.
 
         Raises:
-            TypeError: The message has no JSON form.
-            ValueError: The message has no UTF-8 form, or the name is empty or begins with `$`.
+            RuntimeError, TypeError: As for `broadcast`.
+            ValueError: As for `broadcast`, or the name is empty or begins with `$`.
         """
         await self._publish(channel_name(channel), message, exclude)
 
@@ -255,8 +260,8 @@ class Hub:
             exclude: As for `broadcast`.
 
         Raises:
-            TypeError: The message has no JSON form, or `user` is not a `str`.
-            ValueError: The message has no UTF-8 form.
+            RuntimeError, ValueError: As for `broadcast`.
+            TypeError: As for `broadcast`, or `user` is not a `str`.
         """
         await self._publish(user_channel(_user(user)), message, exclude)
 

@@ -37,6 +37,7 @@ class ConnectionManager:
         outbox: What it keeps for a client that reads slowly, as for `Hub`.
 
     Raises:
+        TypeError: `allowed_origins` is a single string.
         ValueError: A value is not one of those above.
     """
 
@@ -98,6 +99,7 @@ class ConnectionManager:
 
         Raises:
             RuntimeError: The socket was never connected to this manager.
+            TypeError, ValueError: The message has no JSON or UTF-8 form.
             WebSocketDisconnect: It is the endpoint's own socket, and it has ended.
         """
         connection = known_connection(self._runtime, websocket)
@@ -111,6 +113,10 @@ class ConnectionManager:
         Args:
             message: As for `send_personal_message`.
             exclude: A socket, or several, that are left out.
+
+        Raises:
+            TypeError: The message has no JSON form, or `exclude` names something else than sockets.
+            ValueError: The message has no UTF-8 form, or contains itself.
         """
         sockets = [] if exclude is None else [exclude] if isinstance(exclude, WebSocket) else list(exclude)
         for websocket in sockets:

@@ -17,7 +17,7 @@ class Statistics:
         connections: Open connections now.
         users: Users with an open connection now.
         channels: Channels that somebody has joined now.
-        queued_bytes: Bytes in the outboxes now.
+        queued_bytes: Bytes in the outboxes now, and those of the sends that wait for room in them.
         accepted: Connections accepted.
         refused: Handshakes refused, by limit.
         closed: Connections ended, by close code.
@@ -28,7 +28,8 @@ class Statistics:
         bytes_sent: Their payload bytes.
         dropped: Publications dropped for slow clients, by policy.
         undelivered: Direct sends to a connection that had ended.
-        discarded: Messages, queued or received, that were thrown away because their connection ended.
+        discarded: Messages thrown away: queued or received when their connection ended, or received by an endpoint that
+            takes none.
         invalid_messages: Messages that did not fit `Connection[In]`.
         violations: Connections ended and calls denied over a limit, by limit.
     """
