@@ -1177,3 +1177,9 @@ def test_a_websocket_as_a_parameter_beside_the_connection_is_the_same_one(hub: H
 
     with TestClient(app) as client, client.websocket_connect("/ws") as ann:
         assert ann.receive_text() == "True"
+
+
+@pytest.mark.parametrize("settings", [{"limits": {"connections": 3}}, {"outbox": 1_000}], ids=["limits", "outbox"])
+def test_settings_of_another_class_are_refused_at_once(settings: Any) -> None:
+    with pytest.raises(TypeError, match=r"Limits\(…\)"):
+        Hub(**settings)

@@ -929,3 +929,57 @@ async def test_the_hub_behind_it_reaches_the_sockets_too(manager: ConnectionMana
         await connection.join("room")
         await manager.hub.publish("room", "in the room")
         await ann.assert_received("from the hub", "in the room")
+
+
+# What people have made of the class
+
+
+async def test_a_manager_of_ones_own_is_a_subclass() -> None:
+    class Rooms(ConnectionManager):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rooms: dict[str, list[WebSocket]] = {}
+
+        async def connect(self, websocket: WebSocket, room: str) -> None:  # type: ignore[override]
+            await super().connect(websocket, user=room)
+            self.rooms.setdefault(room, []).append(websocket)
+
+    manager = Rooms()
+    app = FastAPI()
+
+    @app.websocket("/{room}")
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await manager.connect(websocket, room)
+        async for text in websocket.iter_text():
+            await manager.hub.send(room, text)
+
+    async with Client(app) as client, client.connect("/a") as ann, client.connect("/b") as bob:
+        await ann.send("hello")
+        await ann.assert_received("hello")
+        await bob.assert_nothing()
+        assert list(manager.rooms) == ["a", "b"]
+
+
+def test_the_list_of_connections_is_the_managers_own() -> None:
+    with pytest.raises(AttributeError, match="another name"):
+        ConnectionManager().active_connections = {}  # type: ignore[assignment]
+
+
+async def test_a_socket_belongs_to_one_manager() -> None:
+    one, other = ConnectionManager(), ConnectionManager()
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await one.connect(websocket)
+        with pytest.raises(RuntimeError, match="one manager"):
+            await other.connect(websocket)
+        await one.send_personal_message("still here", websocket)
+
+    async with Client(app) as client, client.connect("/ws") as ann:
+        await ann.assert_received("still here")
+
+
+async def test_swapped_arguments_of_a_personal_message_are_named() -> None:
+    with pytest.raises(TypeError, match=r"send_personal_message\(message, websocket\)"):
+        await ConnectionManager().send_personal_message("message", "socket")  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import pydantic
 import pytest
 from fastapi import Depends
-from fastapi.dependencies.utils import get_dependant
+from fastapi.dependencies.utils import get_dependant, get_parameterless_sub_dependant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
@@ -627,6 +627,9 @@ def nested(found: Annotated[None, Depends(annotated)]) -> None: ...
 def passed_on(socket: Annotated[Socket[int, str], Depends(bare)]) -> None: ...
 def twice_the_same(found: Annotated[None, Depends(annotated)], socket: Ours) -> None: ...
 def beside_a_bare_one(found: Annotated[None, Depends(bare)], socket: Ours) -> None: ...
+def only_of_another_hub(socket: Theirs) -> None: ...
+def in_a_list(found: Annotated[list[Socket[int, str]], Depends(nothing)]) -> None: ...
+def in_a_union(found: Annotated[int | str, Depends(nothing)]) -> None: ...
 def of_two_hubs(other: Theirs, socket: Ours) -> None: ...
 def bare_beside_another_hub(other: Theirs, socket: Untyped) -> None: ...
 def or_none(socket: Annotated[Socket[int, str] | None, Depends(here)]) -> None: ...
@@ -661,6 +664,9 @@ FOUND: dict[Any, MessageTypes] = {
     passed_on: MessageTypes(int, str),
     twice_the_same: MessageTypes(int, str),
     beside_a_bare_one: MessageTypes(int, str),
+    in_a_list: UNTYPED,
+    in_a_union: UNTYPED,
+    only_of_another_hub: MessageTypes(int, bytes),
     of_two_hubs: MessageTypes(int, str),
     bare_beside_another_hub: UNTYPED,
 }
@@ -674,6 +680,12 @@ FOUND: dict[Any, MessageTypes] = {
 )
 def test_types_are_found_where_a_route_or_its_dependencies_ask_for_the_connection(endpoint: Any) -> None:
     assert declared_types(get_dependant(path="/ws", call=endpoint), RUNTIME, Socket) == FOUND[endpoint]
+
+
+def test_a_dependency_of_the_route_itself_is_looked_into_though_it_has_no_parameter() -> None:
+    dependant = get_dependant(path="/ws", call=nothing)
+    dependant.dependencies.append(get_parameterless_sub_dependant(depends=Depends(annotated), path="/ws"))
+    assert declared_types(dependant, RUNTIME, Socket) == MessageTypes(int, str)
 
 
 @pytest.mark.parametrize("endpoint", [in_two_ways, in_two_places])

@@ -148,7 +148,7 @@ class Hub:
         clock: The time; a test gives a `ManualClock`. The event loop's by default.
 
     Raises:
-        TypeError: `allowed_origins` is a single string.
+        TypeError: `allowed_origins` is a single string, or a setting is not of its class.
         ValueError: A value is not one of those above.
     """
 
@@ -163,7 +163,9 @@ class Hub:
         clock: Clock | None = None,
     ) -> None:
         if broker != _MEMORY:
-            raise ValueError(f"broker {broker!r}: this version knows {_MEMORY!r} only")
+            raise ValueError(f"broker {broker!r}: this version knows {_MEMORY!r} only; limits are given by name")
+        if not isinstance(limits, Limits) or not isinstance(outbox, Outbox):
+            raise TypeError("give the settings as limits=Limits(…) and outbox=Outbox(…)")
         self.limits = limits
         self.outbox = outbox
         self._on_invalid = on_invalid

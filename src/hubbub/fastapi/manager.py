@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import overload
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from ..config import Limits, Outbox
 from ..hub.admission import Admission
@@ -75,6 +75,10 @@ class ConnectionManager:
         """The sockets that hear a broadcast, live, in the order in which they came."""
         return _ActiveConnections(self._runtime)
 
+    @active_connections.setter
+    def active_connections(self, value: object) -> None:
+        raise AttributeError("active_connections is kept by the manager: give what you keep yourself another name")
+
     async def connect(self, websocket: WebSocket, *, user: str | None = None) -> None:
         """Accept the handshake and let the socket hear broadcasts.
 
@@ -86,6 +90,10 @@ class ConnectionManager:
             Denied: A limit is reached or the origin is foreign; leave it uncaught and the client gets the response.
             RuntimeError: The handshake has been answered already.
         """
+        if websocket.application_state is not WebSocketState.CONNECTING:
+            raise RuntimeError(
+                "the socket has been accepted already: connect it once, to one manager, and not websocket.accept()"
+            )
         await self._endpoint.connect(websocket).accept(user=user)
 
     def disconnect(self, websocket: WebSocket) -> None:
@@ -99,9 +107,11 @@ class ConnectionManager:
 
         Raises:
             RuntimeError: The socket was never connected to this manager.
-            TypeError, ValueError: The message has no JSON or UTF-8 form.
+            TypeError, ValueError: The message has no JSON or UTF-8 form, or `websocket` is none.
             WebSocketDisconnect: It is the endpoint's own socket, and it has ended.
         """
+        if not isinstance(websocket, WebSocket):
+            raise TypeError(f"send_personal_message(message, websocket): {websocket!r} is not a WebSocket")
         connection = known_connection(self._runtime, websocket)
         if connection is None:
             raise RuntimeError("the manager does not know this socket: await manager.connect(websocket) first")

@@ -79,8 +79,8 @@ class Runtime:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.loop is not None and not self.loop.is_closed() and self._life is not _Life.ENDED:
             raise RuntimeError(
-                "the hub belongs to another event loop that is still open; in a test, keep one loop for all requests: "
-                "with TestClient(app) as client:"
+                "the hub belongs to another event loop that is still open; from sync code use hub.from_thread, and in "
+                "a test keep one loop for all requests: with TestClient(app) as client:"
             )
         self.loop = loop
         limits = self._limits
