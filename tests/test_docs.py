@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -487,7 +488,8 @@ STEPS = ("echo", "manager", "leaving", "json", "limit", "path", "token", "route"
 
 
 def test_each_step_has_its_three_parts() -> None:
-    assert list(programs_of(TUTORIAL)) == [f"{step}-{part}" for step in STEPS for part in PARTS]
+    steps = [f"{step}-{part}" for step in STEPS for part in PARTS]
+    assert list(programs_of(TUTORIAL)) == [*steps, "own-manager", "own-hub", "push", "both"]
 
 
 @pytest.mark.parametrize("step", ["manager", "leaving", "json"])
@@ -673,7 +675,61 @@ async def drive_route_manager(module: Any) -> None:
         await grace.assert_received("Tea")
 
 
+@drives(TUTORIAL, "own-manager", "own-hub")
+async def drive_own_manager(module: Any) -> None:
+    paths = ("/rooms/kitchen/1", "/rooms/kitchen/2", "/rooms/attic/3")
+    foreign = {"Origin": "http://localhost:3000"}
+    async with client_of(module) as client, http(module.app) as browser:
+        async with open_all(client, *paths) as (ada, grace, linus), client.connect(paths[2], headers=foreign) as tab:
+            await tell(ada, "Tea?", ada, grace, heard="1: Tea?")
+            await browser.post("/tell/3?text=Cake")
+            await linus.assert_received("Cake")
+            await tab.assert_received("Cake")
+            refusal = await refused(client.connect(paths[0], headers={"Origin": "http://localhost:3001"}))
+            assert refusal.status == 403
+            if hasattr(module, "manager"):
+                assert list(module.manager.rooms) == ["kitchen", "attic"]
+                with pytest.raises(AttributeError, match="active_connections"):
+                    module.manager.active_connections = []
+        if hasattr(module, "manager"):
+            assert (module.manager.rooms, len(module.manager.active_connections)) == ({}, 0)
+
+
+@drives(TUTORIAL, "push")
+async def drive_push(module: Any) -> None:
+    async with client_of(module) as client, client.connect("/time") as ada:
+        module.EVERY_S = 0.01
+        first, second = [datetime.fromisoformat(await ada.receive_json()) for _ in range(2)]
+        assert first < second
+
+
+@drives(TUTORIAL, "both")
+async def drive_both(module: Any) -> None:
+    module.EVERY_S = 0.01
+    async with client_of(module) as client, client.connect("/count") as ada:
+        await ada.assert_received("0", "1")
+        await ada.send("1000")
+        while int(await ada.receive()) < 1_000:
+            pass
+    assert module.hub.statistics().closed == {1000: 1}
+
+
 # docs/hub.md
+
+
+@drives("docs/hub.md", "room")
+async def drive_room(module: Any) -> None:
+    async with (
+        client_of(module) as client,
+        client.connect("/rooms/kitchen/grace") as grace,
+        http(module.app) as browser,
+    ):
+        async with client.connect("/rooms/kitchen/ada"):
+            async with open_all(client, "/rooms/kitchen/ada", "/rooms/attic/linus"):
+                assert (await browser.get("/rooms/kitchen")).json() == ["ada", "grace"]
+            await grace.assert_nothing()
+        await grace.assert_received("ada has left")
+        assert (await browser.get("/rooms/kitchen")).json() == ["grace"]
 
 
 @drives("docs/hub.md", "endpoint")
