@@ -1156,6 +1156,19 @@ async def test_what_the_peer_sent_before_it_closed_is_still_received(hub: Hub) -
     assert hub.statistics().discarded == 0
 
 
+async def test_what_nobody_will_receive_is_thrown_away_and_counted(hub: Hub) -> None:
+    connection, transport = connected(hub, RecordingTransport())
+    transport.receive("1")
+    transport.receive("2")
+    transport.lose(1001)
+    assert await connection.take() == "1"
+    for _ in range(2):
+        connection.finish()
+        assert hub.statistics().discarded == 1
+    with pytest.raises(ConnectionEnded):
+        await connection.take()
+
+
 @pytest.mark.parametrize("is_congested", [False, True])
 async def test_after_an_end_of_our_making_nothing_is_received(hub: Hub, is_congested: bool) -> None:
     connection, transport = connected(hub, Unhurried())

@@ -102,6 +102,11 @@ def test_another_port_is_foreign(port: str) -> None:
     assert not let_in(f"http://example.com:{port}", "example.com:8000")
 
 
+@pytest.mark.parametrize(("port", "expected"), [(1, True), (65_535, True), (65_536, False), (99_999, False)])
+def test_a_port_is_at_most_65535(port: int, expected: bool) -> None:
+    assert let_in(f"http://example.com:{port}", f"example.com:{port}") is expected
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_port_0_is_not_the_default_port(scheme: str) -> None:
     assert not let_in(f"{scheme}://example.com:0", "example.com")

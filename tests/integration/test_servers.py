@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ EXPECTED_EXCEPTIONS = {
 # What a server does not do, whatever the application; there is nothing that a hub could do about it.
 CLOSE_THAT_THE_ENDPOINT_SEES = {"hypercorn": {"code": 1006, "reason": ""}, "granian": {"code": 4002, "reason": ""}}
 CODE_FOR_BAD_UTF_8 = {"uvicorn-wsproto": 1006, "hypercorn": 1006, "granian": 1005}  # 1006: no close frame at all
+WAITS_FOR_ITS_CLIENTS = {"hypercorn": sys.version_info >= (3, 12)}
+"""Servers that do not end before their clients leave, with or without a hub: since Python 3.12
+`asyncio.Server.wait_closed` waits for them."""
 CODE_AT_THE_SERVERS_END = {"hypercorn": 1011, "granian": 1006}
 EXCEPTIONS_AT_THE_SERVERS_END = {"hypercorn": {"asyncio.exceptions.CancelledError"}}
 IGNORES_HEADERS_OF_THE_ACCEPTANCE = {"granian"}
@@ -354,10 +358,14 @@ async def test_a_signal_ends_the_server_with_connections_open(
             await one.ask("hello")
             end(server)
             async with asyncio.timeout(END_DEADLINE_S):
-                codes = [(await last_words(someone)).code for someone in (one, two, three)]
+                if WAITS_FOR_ITS_CLIENTS.get(kind, False):
+                    for someone in (one, two, three):
+                        await someone.connection.close()
+                else:
+                    codes = {(await last_words(someone)).code for someone in (one, two, three)}
+                    assert codes == {CODE_AT_THE_SERVERS_END.get(kind, 1012)}
                 status = await asyncio.to_thread(server.wait)
-        assert codes == [CODE_AT_THE_SERVERS_END.get(kind, 1012)] * 3
         assert status in (0, -signal.SIGTERM)
-        assert server.exceptions == EXCEPTIONS_AT_THE_SERVERS_END.get(kind, set()), server.log
+        assert server.exceptions <= EXCEPTIONS_AT_THE_SERVERS_END.get(kind, set()), server.log
     finally:
         server.kill()

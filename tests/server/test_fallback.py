@@ -1,6 +1,7 @@
 """The transport over any ASGI server, between a server and a user that the test plays."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
@@ -131,7 +132,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Logged]:
         return records
 
     yield take
-    assert caplog.messages == []
+    assert [record.getMessage() for record in caplog.get_records("call")] == []
 
 
 def text(data: str) -> Event:
@@ -256,6 +257,10 @@ async def test_pausing_and_resuming_may_come_in_any_number(
     server.arrive(text("4"), text("5"))
     await settle()
     assert user.calls == ["1", "2", "3", "4", "5"]
+    transport.pause_reading()
+    server.arrive(text("6"), text("7"))
+    await settle()
+    assert user.calls == ["1", "2", "3", "4", "5", "6"]
 
 
 @pytest.mark.parametrize("end", ["abort", "close"])
@@ -406,6 +411,31 @@ async def test_a_user_may_write_when_it_receives(server: Server, user: User, tra
     assert server.sent == [message("pong"), message("pong")]
 
 
+async def test_the_server_is_called_in_the_context_of_the_connection_whoever_writes(server: Server, user: User) -> None:
+    task_of = contextvars.ContextVar("task_of", default="nobody")
+    seen = []
+
+    async def receive() -> Event:
+        seen.append(("receive", task_of.get()))
+        return await server.receive()
+
+    async def send(event: Event) -> None:
+        seen.append((event["type"], task_of.get()))
+        await server.send(event)
+
+    transport = AsgiTransport(receive, send)
+
+    async def act(name: str, call: Callable[[], None]) -> None:
+        task_of.set(name)
+        call()
+        await settle()
+
+    await asyncio.create_task(act("the endpoint", lambda: transport.start(user)))
+    await asyncio.create_task(act("a broadcast", lambda: transport.write(PreparedFrame("x"))))
+    await asyncio.create_task(act("a kick", lambda: transport.close(1000, "bye")))
+    assert seen == [(what, "the endpoint") for what in ("receive", "websocket.send", "websocket.close")]
+
+
 # Failures
 
 
@@ -489,6 +519,24 @@ async def test_a_send_that_fails_because_the_peer_has_closed_is_a_loss_with_the_
     await settle()
     assert user.calls == ["congested", ("lost", 1001, "away")]
     assert tasks() == 0
+
+
+@pytest.mark.parametrize("was_paused", [False, True])
+async def test_what_came_before_the_peer_closed_is_delivered_although_a_send_fails_first(
+    server: Server, user: User, transport: AsgiTransport, was_paused: bool
+) -> None:
+    await started(transport, user)
+    if was_paused:
+        transport.pause_reading()
+        transport.resume_reading()
+    server.stall()
+    server.send_error = OSError("gone")
+    transport.write(PreparedFrame("x"))
+    await settle()
+    server.go_on()
+    server.arrive(text("1"), text("2"), disconnect(code=1001, reason="away"))
+    await settle()
+    assert user.calls == ["congested", "1", "2", ("lost", 1001, "away")]
 
 
 async def test_a_paused_transport_delivers_no_more_messages_although_a_send_fails(
@@ -628,6 +676,24 @@ async def test_a_close_overtakes_what_the_server_has_not_been_given(
     assert server.sent == [CLOSE]
     assert user.calls == ["congested", "congested", ("lost", 1000, "bye")]
     assert tasks() == 0
+
+
+@pytest.mark.parametrize("turns", [0, 20], ids=["before the close is sent", "while the close is sent"])
+async def test_the_first_close_is_the_one_that_counts_and_nothing_is_written_after_it(
+    server: Server, user: User, transport: AsgiTransport, turns: int
+) -> None:
+    await started(transport, user)
+    server.stall()
+    transport.close(1000, "bye")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    transport.close(4000, "late")
+    transport.write(PreparedFrame("late"))
+    assert user.calls == []
+    server.go_on()
+    await settle()
+    assert server.sent == [CLOSE]
+    assert user.calls == [("lost", 1000, "bye")]
 
 
 async def test_a_close_in_writable_comes_after_everything_that_was_written(

@@ -27,7 +27,7 @@ __all__ = ("AsgiTransport",)
 
 logger = logging.getLogger("hubbub")
 
-_LAST_TURNS = 2
+_LAST_TURNS = 10
 """Turns of the loop after which a disconnect event that was there when a send failed has been read."""
 
 Event = MutableMapping[str, Any]
