@@ -24,11 +24,13 @@ def has_foreground() -> bool:
 def main(port: str) -> int:
     command = [sys.executable, "-m", "uvicorn", "examples.main:app", "--host", "127.0.0.1", "--port", port]
     print(f"The examples are at http://127.0.0.1:{port} (Ctrl-C ends them)", flush=True)
+    # A message is in memory before the hub sees its size: the bound that protects it is uvicorn's, 16 MiB by default.
+    command += ["--ws-max-size", "65536", "--timeout-graceful-shutdown", "1"]
     terminal = has_foreground()
     if terminal:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or handing over the foreground would stop this script
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z would stop the server alone, with no shell to resume it
-    server = subprocess.Popen([*command, "--timeout-graceful-shutdown", "1"], process_group=0)
+    server = subprocess.Popen(command, process_group=0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: server.send_signal(received))
     if terminal:

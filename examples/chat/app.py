@@ -19,7 +19,9 @@ from hubbub import Connection, Hub, Limits
 
 HERE = FilePath(__file__).parent
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24, pattern=r"^\P{Cc}*$")
+]  # no control characters
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
 RoomName = Annotated[str, Path(pattern="^[a-z0-9-]{1,24}$")]
 
@@ -82,7 +84,15 @@ class Absent(BaseModel):
 In = Annotated[Say | Typing | Whisper, Field(discriminator="type")]
 Out = Said | Joined | Left | IsTyping | Whispered | Roster | Absent
 
-hub = Hub(limits=Limits(message_bytes=16_384, messages_per_s=20, message_burst=40, connections_per_user=20))
+hub = Hub(
+    limits=Limits(
+        message_bytes=16_384,
+        messages_per_s=20,
+        message_burst=40,
+        connections_per_user=20,
+        connections_per_address=100,
+    )
+)
 rooms = hub.channels("room:{room}")
 people: dict[str, Counter[str]] = {}  # room -> name -> how many tabs; whoever has none is not in it
 
@@ -120,7 +130,8 @@ async def chat(connection: Annotated[Connection[In, Out], Depends(hub)], room: R
                     await channel.publish(IsTyping(name=name), exclude=connection)
                 case Whisper() if message.to in present:
                     whispered = Whispered(name=name, to=message.to, text=message.text)
-                    for user in {name, message.to}:  # the sender's own tabs show it too
+                    # It reaches all tabs of both, the sender's own too, and those in other rooms as well.
+                    for user in {name, message.to}:
                         await hub.send(user, whispered)
                 case Whisper():
                     await connection.send(Absent(name=message.to))

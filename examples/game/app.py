@@ -24,8 +24,11 @@ from hubbub import Connection, Hub, Limits, Outbox
 HERE = FilePath(__file__).parent
 TICKS_PER_S = 20
 PLAYERS_PER_ARENA = 24
+ARENAS = 50
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24, pattern=r"^\P{Cc}*$")
+]  # no control characters
 ArenaName = Annotated[str, Path(pattern="^[a-z0-9-]{1,24}$")]
 Direction = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
@@ -50,7 +53,7 @@ class Frame(BaseModel):
     gems: list[Gem]
 
 
-hub = Hub(limits=Limits(message_bytes=1_024))
+hub = Hub(limits=Limits(message_bytes=1_024, connections_per_address=100))
 channels = hub.channels("arena:{arena}", outbox=Outbox(policy="latest"))
 arenas: dict[str, Arena] = {}
 
@@ -98,6 +101,8 @@ async def join(
     connection: Annotated[Connection[Steer, Welcome | Frame], Depends(hub)], arena: ArenaName, name: Name
 ) -> None:
     await connection.accept()
+    if arena not in arenas and len(arenas) >= ARENAS:
+        return await connection.close(1013, "there are too many arenas")
     players = arenas.setdefault(arena, Arena()).players
     if len(players) >= PLAYERS_PER_ARENA:
         return await connection.close(1013, "the arena is full")

@@ -25,7 +25,9 @@ HERE = Path(__file__).parent
 NOTIFICATIONS_PER_USER = 50
 USERS = 1_000
 
-User = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24)]
+User = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24, pattern=r"^\P{Cc}*$")
+]  # no control characters
 
 
 class Note(BaseModel):
@@ -66,7 +68,7 @@ class WereRead(BaseModel):
     ids: list[int]
 
 
-hub = Hub(limits=Limits(message_bytes=4_096, connections_per_user=20))
+hub = Hub(limits=Limits(message_bytes=4_096, connections_per_user=20, connections_per_address=100))
 numbers = count(1)
 inboxes: OrderedDict[str, dict[int, Notification]] = OrderedDict()  # the user who was notified last is last
 

@@ -1,5 +1,5 @@
 const NAME_KEY = "hubbub-name";
-const NAME_PATTERN = "[^\\/]*[\\p{L}\\p{N}\\p{Emoji}][^\\/]*"; // so that it can be a part of a path
+const NAME_PATTERN = "[^\\/\\p{Cc}]*[\\p{L}\\p{N}\\p{Emoji}][^\\/\\p{Cc}]*"; // so that it can be a part of a path
 
 /** Build an element. Children that are strings become text, never HTML: this is where everything typed goes through. */
 export function element(tag, properties = {}, ...children) {

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.browser.conftest import NewPerson
+from tests.browser.conftest import DESKTOP, PHONE, NewPerson
 from tests.browser.server import Server
 
 MARKUP = "<img src=x onerror=\"document.title='broken in'\">"
@@ -89,6 +90,28 @@ def test_who_is_typing_is_shown_until_the_message_is_there(person: NewPerson) ->
     expect(bob.locator("#typing")).to_be_empty()
 
 
+def test_messages_in_a_row_stand_under_one_name(person: NewPerson) -> None:
+    ada = person("Ada").connect("/chat/rooms/rows")
+    bob = person("Bob").connect("/chat/rooms/rows")
+    for page, text in ((ada, "one"), (ada, "two"), (bob, "three"), (ada, "four")):
+        say(page, text)
+        expect(said(bob, text)).to_be_visible()
+    expect(log(bob).locator(".by bdi")).to_have_text(["Ada", "You", "Ada"])
+
+
+def test_joins_and_leaves_in_a_row_are_one_line(person: NewPerson, server: Server) -> None:
+    ada = person("Ada").connect("/chat/rooms/moving")
+    address = server.url.replace("http", "ws") + "/chat/rooms/moving?name="
+    with ExitStack() as sockets:
+        for name in ("Bob", "Cleo", "Dora", "Emil"):
+            sockets.enter_context(connect(address + name, proxy=None))
+            expect(present(ada).filter(has_text=name)).to_be_visible()
+        expect(log(ada).locator("li")).to_have_text(["Bob, Cleo and 2 others joined"])
+    expect(present(ada)).to_have_text(["Ada"])
+    expect(log(ada).locator("li")).to_have_count(1)
+    expect(log(ada).locator("li")).to_contain_text("and 2 others left")
+
+
 def test_markup_in_a_name_or_a_message_stays_text(person: NewPerson) -> None:
     ada = person("Ada").connect("/chat/rooms/markup")
     mallory = person("<b>Mallory</b>").connect("/chat/rooms/markup")
@@ -112,7 +135,9 @@ def test_a_private_message_reaches_one_person_only(person: NewPerson) -> None:
         expect(said(tab, "Only for you")).to_be_visible()
     expect(log(ada).locator(".private")).to_contain_text("You privately to Bob")
 
-    say(ada, "For all of you")
+    expect(ada.get_by_label("To")).to_have_value("")
+    ada.get_by_label("Message", exact=True).fill("For all of you")
+    ada.get_by_label("Message", exact=True).press("Enter")
     expect(said(carol, "For all of you")).to_be_visible()
     expect(said(carol, "Only for you")).to_have_count(0)
 
@@ -130,6 +155,7 @@ def test_a_private_message_to_somebody_who_left_is_given_back(person: NewPerson)
     ada.get_by_label("Message", exact=True).press("Enter")
     expect(ada.get_by_role("alert")).to_have_text("Bob is not in this room, and has not got your message.")
     expect(ada.get_by_label("Message", exact=True)).to_have_value("A secret")
+    expect(ada.get_by_label("To")).to_have_value("Bob")
     say(carol, "Still here?")
     expect(said(ada, "Still here?")).to_be_visible()
     expect(said(carol, "A secret")).to_have_count(0)
@@ -174,6 +200,8 @@ def test_the_page_reconnects_by_itself_after_a_restart(
     end(server)
     for page in (ada, bob):
         expect(page.get_by_role("status")).to_contain_text("Reconnecting…")
+        expect(present(page)).to_have_text(["Ada", "Bob"])
+        expect(page.locator("#people")).to_have_class("stale")
     ada.get_by_label("Message", exact=True).fill("Too early")
     ada.get_by_label("Message", exact=True).press("Enter")
     expect(ada.get_by_role("alert")).to_contain_text("There is no connection at present")
@@ -183,16 +211,23 @@ def test_the_page_reconnects_by_itself_after_a_restart(
     for page in (ada, bob):
         expect(page.get_by_role("status")).to_have_text("Connected again")
         expect(log(page)).to_contain_text("Connected again")
+        expect(page.locator("#notice")).to_be_empty()
+        expect(page.locator("#people")).not_to_have_class("stale")
         expect(present(page)).to_have_text(["Ada", "Bob"])
     say(ada, "Here we are again")
     expect(said(bob, "Here we are again")).to_be_visible()
 
 
-def test_another_room_is_a_form_away(person: NewPerson) -> None:
-    page = person("Ada").connect("/chat/rooms/lobby")
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_another_room_is_a_form_away(person: NewPerson, viewport: dict[str, int]) -> None:
+    page = person("Ada", viewport=viewport).connect("/chat/rooms/lobby")
+    expect(page.locator("#rooms a")).to_have_text(["lobby", "python", "kitchen"])
     page.get_by_label("Another room").fill("attic")
     page.get_by_label("Another room").press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("# attic")
+    expect(page.locator("#rooms a")).to_have_text(["attic", "lobby", "python", "kitchen"])
+    expect(page.locator("#rooms [aria-current]")).to_have_text("attic")
+    expect(page.locator("#rooms [aria-current]")).to_be_in_viewport()
     page.get_by_role("link", name="kitchen").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("# kitchen")
     expect(page.get_by_role("link", name="kitchen")).to_have_attribute("aria-current", "page")
@@ -222,8 +257,25 @@ def test_a_bad_message_is_answered_and_the_connection_goes_on(server: Server, me
         assert json.loads(socket.recv(5)) == {"type": "said", "name": "Mallory", "text": "still here"}
 
 
+def test_one_address_has_so_many_connections(server: Server) -> None:
+    address = server.url.replace("http", "ws") + "/chat/rooms/address?name=user-{}"
+    with ExitStack() as sockets:
+        for number in range(100):
+            sockets.enter_context(connect(address.format(number), proxy=None))
+        with pytest.raises(InvalidStatus) as refusal:
+            connect(address.format("one-more"), proxy=None)
+    assert refusal.value.response.status_code == 429
+
+
 @pytest.mark.parametrize(
-    "path", ["/chat/rooms/UPPER?name=Ada", "/chat/rooms/a?name=", "/chat/rooms/a?name=" + "x" * 25, "/chat/rooms/a"]
+    "path",
+    [
+        "/chat/rooms/UPPER?name=Ada",
+        "/chat/rooms/a?name=",
+        "/chat/rooms/a?name=" + "x" * 25,
+        "/chat/rooms/a?name=a%0Ab",
+        "/chat/rooms/a",
+    ],
 )
 def test_a_bad_room_or_name_is_refused_at_the_handshake(server: Server, path: str) -> None:
     with pytest.raises(InvalidStatus) as refusal:

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 from playwright.sync_api import Page, expect
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+from examples.game.app import ARENAS
 from tests.browser.conftest import PHONE, NewPerson
 from tests.browser.server import Server
 
@@ -126,9 +127,11 @@ def test_the_page_reconnects_by_itself_after_a_restart(person: NewPerson, server
     server.begin_restart()
     server.kill()
     expect(ada.locator("#status")).to_contain_text("Reconnecting…")
+    expect(ada.locator("#arena")).to_have_css("opacity", "0.35")
     server.start()
     for page in (ada, bob):
         expect(page.locator("#status")).to_have_text("Connected again")
+        expect(page.locator("#arena")).to_have_css("opacity", "1")
         expect_players(page, "Ada", "Bob")
         assert_ticks_rise(page)
     start = position(bob, "Ada")
@@ -145,6 +148,27 @@ def test_an_arena_has_room_for_so_many(server: Server) -> None:
         one_more = sockets.enter_context(connect(address, proxy=None))
         with pytest.raises(ConnectionClosedError, match="the arena is full"):
             one_more.recv(5)
+
+
+def test_there_are_so_many_arenas(server: Server) -> None:
+    address = server.url.replace("http", "ws") + "/game/arenas/{}?name=Player"
+    with ExitStack() as sockets:
+        for number in range(ARENAS):
+            player = sockets.enter_context(connect(address.format(f"many-{number}"), proxy=None))
+            assert json.loads(player.recv(5))["type"] == "welcome"
+        one_more = sockets.enter_context(connect(address.format("one-more"), proxy=None))
+        with pytest.raises(ConnectionClosedError, match="too many arenas") as closed:
+            one_more.recv(5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+        second = sockets.enter_context(connect(address.format("many-0"), proxy=None))
+        assert json.loads(second.recv(5))["type"] == "welcome"
+
+
+def test_a_name_with_a_control_character_is_refused(server: Server) -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        connect(server.url.replace("http", "ws") + "/game/arenas/names?name=a%1Bb", proxy=None)
+    assert refusal.value.response.status_code == 403
 
 
 @pytest.mark.parametrize("message", ["{", '{"type": "steer", "x": NaN, "y": 0}', '{"type": "steer", "x": 9, "y": 0}'])

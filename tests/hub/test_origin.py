@@ -477,3 +477,15 @@ def test_a_refusal_is_a_403_that_names_the_limit_and_neither_value() -> None:
     assert (refused.value.status, refused.value.limit) == (403, "allowed_origins")
     assert "evil.com" not in refused.value.reason
     assert "secret.internal" not in refused.value.reason
+
+
+@pytest.mark.parametrize("entry", ["ws://example.com", "wss://example.com"])
+def test_the_address_of_a_socket_is_no_origin(entry: str) -> None:
+    with pytest.raises(ValueError, match="is not an origin"):
+        OriginPolicy((entry,))
+
+
+def test_a_long_header_makes_no_long_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Denied):
+        OriginPolicy().check("ws", [(b"host", b"h" * 60_000), (b"origin", b"https://" + b"o" * 60_000)])
+    assert len(caplog.messages[0]) < 1_000

@@ -26,6 +26,7 @@ CHANNELS: dict[str, OutboxPolicy] = {
     "latest-1": "latest",
     "latest-2": "latest",
 }
+SHARES = st.sampled_from([0.5, 1.0, 1.0])
 SIZES = st.sampled_from([0, 0, 1, ENTRY_BYTES, 2 * ENTRY_BYTES, 5 * ENTRY_BYTES, 10 * BOUND])
 
 
@@ -51,8 +52,8 @@ class AgainstAList(RuleBasedStateMachine):
         self.expected: list[Queued] = []
         self.given = self.popped = self.lost = self.turned_away = 0
 
-    def fits(self, message: Queued, beside: list[Queued]) -> bool:
-        return not beside or sum(other.cost for other in beside) + message.cost <= BOUND
+    def fits(self, message: Queued, beside: list[Queued], share: float) -> bool:
+        return not beside or sum(other.cost for other in beside) + message.cost <= BOUND * share
 
     def new(self, size: int, channel: str | None) -> Queued:
         self.given += 1
@@ -61,45 +62,45 @@ class AgainstAList(RuleBasedStateMachine):
     def of_channel(self, channel: str) -> list[Queued]:
         return [message for message in self.expected if message.channel == channel]
 
-    @rule(size=SIZES)
-    def send(self, size: int) -> None:
-        has_room = self.queue.has_room(size)
-        assert has_room == self.fits(Queued(0, size, None), self.expected)
+    @rule(size=SIZES, share=SHARES)
+    def send(self, size: int, share: float) -> None:
+        has_room = self.queue.has_room(size, share)
+        assert has_room == self.fits(Queued(0, size, None), self.expected, share)
         if has_room:
             message = self.new(size, None)
             self.queue.put(message, size)
             self.expected.append(message)
 
-    @rule(size=SIZES, channel=st.sampled_from(sorted(CHANNELS)))
-    def publish(self, size: int, channel: str) -> None:
+    @rule(size=SIZES, channel=st.sampled_from(sorted(CHANNELS)), share=SHARES)
+    def publish(self, size: int, channel: str, share: float) -> None:
         message = self.new(size, channel)
-        offer = self.queue.offer(message, size, channel, CHANNELS[channel])
-        assert offer == getattr(self, CHANNELS[channel])(message)
+        offer = self.queue.offer(message, size, channel, CHANNELS[channel], share)
+        assert offer == getattr(self, CHANNELS[channel])(message, share)
         self.lost += offer.lost
         self.turned_away += not offer.queued and not offer.lost
 
-    def disconnect(self, message: Queued) -> Offer:
-        return self.queue_it(message) if self.fits(message, self.expected) else Offer(queued=False, lost=0)
+    def disconnect(self, message: Queued, share: float) -> Offer:
+        return self.queue_it(message) if self.fits(message, self.expected, share) else Offer(queued=False, lost=0)
 
-    def drop_newest(self, message: Queued) -> Offer:
-        return self.queue_it(message) if self.fits(message, self.expected) else Offer(queued=False, lost=1)
+    def drop_newest(self, message: Queued, share: float) -> Offer:
+        return self.queue_it(message) if self.fits(message, self.expected, share) else Offer(queued=False, lost=1)
 
-    def drop_oldest(self, message: Queued) -> Offer:
+    def drop_oldest(self, message: Queued, share: float) -> Offer:
         own = self.of_channel(message.channel or "")
-        if not self.fits(message, [other for other in self.expected if other not in own]):
+        if not self.fits(message, [other for other in self.expected if other not in own], share):
             return Offer(queued=False, lost=1)
         lost = 0
-        while not self.fits(message, self.expected):
+        while not self.fits(message, self.expected, share):
             self.expected.remove(own.pop(0))
             lost += 1
         self.queue_it(message)
         return Offer(queued=True, lost=lost)
 
-    def latest(self, message: Queued) -> Offer:
+    def latest(self, message: Queued, share: float) -> Offer:
         own = self.of_channel(message.channel or "")
         if not own:
-            return self.drop_newest(message)
-        if not self.fits(message, [other for other in self.expected if other not in own]):
+            return self.drop_newest(message, share)
+        if not self.fits(message, [other for other in self.expected if other not in own], share):
             return Offer(queued=False, lost=1)
         self.expected[self.expected.index(own[0])] = message
         return Offer(queued=True, lost=1)
@@ -283,6 +284,22 @@ def test_direct_sends_may_be_held_to_a_share_of_the_bound() -> None:
     assert not queue.has_room(1, share=0.5)
     assert queue.has_room(2 * ENTRY_BYTES)
     assert not queue.has_room(2 * ENTRY_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "offer", "kept"),
+    [
+        ("disconnect", Offer(queued=False, lost=0), ["a1", "a2"]),
+        ("drop_oldest", Offer(queued=True, lost=1), ["a2", "a3"]),
+        ("drop_newest", Offer(queued=False, lost=1), ["a1", "a2"]),
+    ],
+)
+def test_publications_may_be_held_to_a_share_of_the_bound(policy: OutboxPolicy, offer: Offer, kept: list[str]) -> None:
+    queue: OutboxQueue[str] = OutboxQueue(4 * ENTRY_BYTES)
+    for message in ("a1", "a2"):
+        assert queue.offer(message, 0, "a", policy, share=0.5) == Offer(queued=True, lost=0)
+    assert queue.offer("a3", 0, "a", policy, share=0.5) == offer
+    assert drained(queue) == kept
 
 
 @pytest.mark.parametrize("channels", [1, 128])

@@ -2,6 +2,7 @@ import { hue } from "../shared/page.js";
 
 const PLAYER_RADIUS = 17;
 const GEM_RADIUS = 10;
+const LEAST_NAME_PX = 12; // of the screen, where a small arena would make names too small to read
 const LIGHT = { floor: "#fbfaf6", grid: "#efede4", gem: "#12958b", shine: "#6fd8cf", text: "#1d2129", rim: "#ffffff" };
 const DARK = { floor: "#181b21", grid: "#22262e", gem: "#35b8ad", shine: "#b9fff7", text: "#e9e7e2", rim: "#13151a" };
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -18,7 +19,7 @@ export function draw(canvas, { size, you, players, gems, now }) {
   drawFloor(pen, size, colours);
   gems.forEach((gem, number) => drawGem(pen, gem, colours, still.matches ? 0 : now / 600 + number));
   for (const player of players) drawPlayer(pen, player, colours, player.id === you);
-  for (const player of players) drawName(pen, player, colours, size);
+  for (const player of players) drawName(pen, player, colours, size, canvas.clientWidth);
 }
 
 function drawFloor(pen, size, colours) {
@@ -62,8 +63,9 @@ function drawPlayer(pen, { x, y, name }, colours, mine) {
   pen.fillText([...name][0].toUpperCase(), x, y + 1);
 }
 
-function drawName(pen, { x, y, name }, colours, size) {
-  pen.font = "600 15px system-ui, sans-serif";
+function drawName(pen, { x, y, name }, colours, size, width) {
+  const height = Math.max(15, LEAST_NAME_PX * size / width);
+  pen.font = `600 ${height}px system-ui, sans-serif`;
   pen.textAlign = "center";
   pen.textBaseline = "alphabetic";
   const half = pen.measureText(name).width / 2 + 4;

@@ -1,6 +1,8 @@
 import { chosenName, element } from "../shared/page.js";
 import { reconnecting, socketURL } from "../shared/reconnecting.js";
 
+const COPIED_MS = 2_000;
+
 const $ = (id) => document.getElementById(id);
 const me = await chosenName("Whose notifications are these?");
 const inbox = new Map(); // id -> { notification, line }
@@ -89,8 +91,19 @@ $("form").onsubmit = async (submitted) => {
     problem = "The server cannot be reached. Nothing was sent.";
   }
   $("outcome").toggleAttribute("data-failed", Boolean(problem));
-  $("outcome").textContent = problem || `Sent to ${$("to").value.trim()}.`;
+  const time = new Date().toLocaleTimeString(); // or a second one could not be told from the first
+  $("outcome").textContent = problem || `Sent to ${$("to").value.trim()} at ${time}.`;
   if (!problem) $("text").value = "";
+};
+
+$("copy").onclick = async () => {
+  try {
+    await navigator.clipboard.writeText($("curl").textContent);
+    $("copy").textContent = "Copied";
+    setTimeout(() => { $("copy").textContent = "Copy"; }, COPIED_MS);
+  } catch { // not allowed, or not over HTTPS: then it is selected at least
+    getSelection().selectAllChildren($("curl"));
+  }
 };
 
 $("to").oninput = showCommand;

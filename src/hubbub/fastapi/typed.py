@@ -147,7 +147,8 @@ def _annotation(call: Callable[..., Any], name: str) -> Any:
     module = getattr(call, "__module__", type(call).__module__)
     names = getattr(inspect.unwrap(call), "__globals__", None) or vars(sys.modules[module])
     holder = SimpleNamespace(__annotations__={"it": annotation})
-    with suppress(NameError):  # of another dependency: FastAPI would not have found this one
+    # What cannot be resolved belongs to another dependency: FastAPI would not have found this one.
+    with suppress(NameError, AttributeError, SyntaxError, TypeError):
         annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
     while True:
         if isinstance(annotation, TypeAliasType):

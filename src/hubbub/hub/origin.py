@@ -27,7 +27,8 @@ _ORIGIN = re.compile(
 )
 _HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+", re.IGNORECASE)
 _LAST_PORT = 65_535
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LONGEST_LOGGED = 200
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -77,8 +78,8 @@ class OriginPolicy:
         logger.warning(
             "refused a WebSocket from origin %r to host %r: list the origin in allowed_origins, or let the proxy in "
             "front pass the Host header on",
-            _text(b", ".join(origins)),
-            _text(b", ".join(hosts)),
+            _text(b", ".join(origins))[:_LONGEST_LOGGED],
+            _text(b", ".join(hosts))[:_LONGEST_LOGGED],
         )
         raise Denied("This origin may not connect", limit="allowed_origins")
 
@@ -94,7 +95,7 @@ def _configured(entry: str) -> _Origin:
     match = _ORIGIN.fullmatch(entry)
     host = _domain(match["host"]) if match is not None else None
     origin = _origin(match, host) if match is not None and host is not None else None
-    if origin is None:
+    if origin is None or origin.scheme in ("ws", "wss"):  # a page's origin is where it came from
         raise ValueError(
             f"allowed_origins: {entry!r} is not an origin; write scheme://host or scheme://host:port without a path or "
             "a wildcard, '*' alone for everyone"
