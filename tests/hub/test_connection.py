@@ -19,9 +19,6 @@ from hubbub.hub.admission import Admission
 from hubbub.hub.connection import (
     CLOSE_DEADLINE_S,
     DIRECT_SHARE,
-    INBOX_BYTES,
-    INBOX_MESSAGES,
-    PAUSE_S,
     SEND_DEADLINE_S,
     ConnectionEnded,
     CoreConnection,
@@ -32,6 +29,7 @@ from hubbub.hub.connection import (
 from hubbub.hub.hub import EVERYONE, CoreHub
 from hubbub.interfaces import Timer
 from hubbub.model import OutboxPolicy
+from hubbub.state.inbox import INBOX_BYTES, INBOX_MESSAGES, PAUSE_S
 from hubbub.state.outbox import ENTRY_BYTES
 from hubbub.testing import ManualClock, RecordingTransport
 from hubbub.wire.prepared import PreparedFrame

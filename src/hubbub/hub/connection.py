@@ -11,10 +11,9 @@ waits for room in `_waiting`, first come, first served, and is put in line by wh
 task wakes up. Direct sends use only half of the outbox, or one endpoint that streams to a healthy client would have it
 closed as slow by the next broadcast.
 
-Coming in, messages pass the limits when they arrive and wait in the inbox for the endpoint. A full inbox stops the
-reading, but not for long when the endpoint takes nothing out: the peer's end can only be read, and an endpoint that
-only pushes must not keep the dead. Then what does not fit into the inbox is discarded and counted. What was read before
-the peer closed is still delivered; after an end of our making nothing is.
+Coming in, messages pass the limits when they arrive and wait in the inbox for the endpoint; a full one stops the
+reading (see `state.inbox`). What was read before the peer closed is still delivered; after an end of our making nothing
+is.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from starlette.websockets import WebSocketDisconnect
 from ..config import Limits, Outbox
 from ..interfaces import Clock, Timer, Transport
 from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
-from ..state.bucket import TokenBucket
+from ..state.inbox import Arrival, Inbox
 from ..state.outbox import OutboxQueue
 from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
@@ -47,11 +46,6 @@ CLOSE_DEADLINE_S = 5.0
 """How long a close waits for what is queued before it."""
 DIRECT_SHARE = 0.5
 """The part of the outbox that direct sends may fill."""
-INBOX_MESSAGES = 64
-INBOX_BYTES = 65_536
-"""An inbox that holds this much stops the reading."""
-PAUSE_S = 5.0
-"""How long it does so while the endpoint takes nothing out of it."""
 
 current_connections: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
     "hubbub_current_connections", default=()
@@ -158,13 +152,8 @@ class CoreConnection:
         self._user: str | None = None
         self._phase = Phase.CONNECTING
         self._transport: Transport | None = None
-        self._inbox: deque[tuple[Data, int]] = deque()
-        self._inbox_bytes = 0
-        self._bucket: TokenBucket | None = None
-        self._paused_at: float | None = None
+        self._inbox: Inbox[Data] = Inbox(settings.limits, hub.clock.time())
         self._pause_timer: Timer | None = None
-        self._taken_at = 0.0
-        self._discards = False
         self._receiver: asyncio.Future[None] | None = None
         self._is_congested = False
         self._outbox: OutboxQueue[PreparedFrame] | None = None
@@ -211,8 +200,7 @@ class CoreConnection:
         self._enter(Phase.OPEN)
         self._transport = transport
         now = self._opened_at = self._heard_at = self._hub.clock.time()
-        if self.settings.limits.messages_per_s is not None:
-            self._bucket = TokenBucket(self.settings.limits.messages_per_s, self.settings.limits.message_burst, now)
+        self._inbox = Inbox(self.settings.limits, now)
         self._hub.opened(self)
         self._watch_silence()
         transport.start(self)
@@ -276,9 +264,7 @@ class CoreConnection:
         self._discard_inbox()
 
     def _discard_inbox(self) -> None:
-        self._hub.counters.discarded += len(self._inbox)
-        self._inbox.clear()
-        self._inbox_bytes = 0
+        self._hub.counters.discarded += self._inbox.clear()
 
     def _discard_outbox(self) -> None:
         if self._outbox is not None:
@@ -411,36 +397,32 @@ class CoreConnection:
         counters.bytes_received += size
         now = self._hub.clock.time()
         self._heard_at, self._heard = now, True
-        if self.settings.limits.message_bytes is not None and size > self.settings.limits.message_bytes:
-            return self._violate("message_bytes", CloseCode.MESSAGE_TOO_BIG)
-        if self._bucket is not None and not self._bucket.take(now):
-            return self._violate("messages_per_s")
-        if self._discards and self._is_inbox_full():
-            counters.discarded += 1
-            return
-        self._inbox.append((data, size))
-        self._inbox_bytes += size
-        if self._paused_at is None and not self._discards and self._is_inbox_full():
-            self._pause_reading(now)
-        self._wake_receiver()
+        match self._inbox.put(data, size, now):
+            case Arrival.TAKEN:
+                self._wake_receiver()
+            case Arrival.FILLED:
+                self._wake_receiver()
+                self._pause_reading()
+            case Arrival.DISCARDED:
+                counters.discarded += 1
+            case Arrival.TOO_BIG:
+                self._violate("message_bytes", CloseCode.MESSAGE_TOO_BIG)
+            case Arrival.TOO_MANY:
+                self._violate("messages_per_s")
 
-    def _is_inbox_full(self) -> bool:
-        return len(self._inbox) >= INBOX_MESSAGES or self._inbox_bytes >= INBOX_BYTES
-
-    def _pause_reading(self, now: float) -> None:
-        self._paused_at = self._taken_at = now
-        self._pause_timer = self._hub.clock.call_at(now + PAUSE_S, self._end_long_pause)
+    def _pause_reading(self) -> None:
+        self._pause_timer = self._hub.clock.call_at(self._inbox.pause_ends_at(), self._end_long_pause)
         assert self._transport is not None
         self._transport.pause_reading()
 
     def _end_long_pause(self) -> None:
         """Read on although the inbox is full, if the endpoint has taken nothing for long."""
-        due = self._taken_at + PAUSE_S
+        due = self._inbox.pause_ends_at()
         if due > self._hub.clock.time():
             self._pause_timer = self._hub.clock.call_at(due, self._end_long_pause)
-        elif self._paused_at is not None:
-            self._discards = True
-            self._resume_reading(self._paused_at)
+        else:
+            self._inbox.discard()
+            self._resume_reading()
 
     async def take(self) -> Data:
         """Return the next message, waiting for it.
@@ -459,26 +441,18 @@ class CoreConnection:
                 await self._receiver
             finally:
                 self._receiver = None
-        data, size = self._inbox.popleft()
-        self._inbox_bytes -= size
-        if not self._inbox:
-            self._discards = False
-        if self._paused_at is not None:
-            self._taken_at = self._hub.clock.time()
-            if not self._inbox:
-                self._resume_reading(self._paused_at)
+        data = self._inbox.take(self._hub.clock.time())
+        if not self._inbox and self._inbox.is_paused:
+            self._resume_reading()
         return data
 
-    def _resume_reading(self, paused_at: float) -> None:
-        self._paused_at = None
+    def _resume_reading(self) -> None:
         self._cancel_pause_timer()
         if self._phase is not Phase.OPEN:
             return
         now = self._hub.clock.time()
-        # We did not read: the client was not silent, and what it sent meanwhile is not a burst of its making.
-        self._heard_at = now
-        if self._bucket is not None:
-            self._bucket.grant(now - paused_at, now)
+        self._heard_at = now  # we did not read: the client was not silent
+        self._inbox.resume(now)
         assert self._transport is not None
         self._transport.resume_reading()
 
@@ -498,7 +472,7 @@ class CoreConnection:
         if limits.first_message_s is not None and not self._heard:
             due.append((self._opened_at + limits.first_message_s, "first_message_s"))
         if limits.idle_s is not None:
-            since = self._hub.clock.time() if self._paused_at is not None else self._heard_at
+            since = self._hub.clock.time() if self._inbox.is_paused else self._heard_at
             due.append((since + limits.idle_s, "idle_s"))
         if not due:
             self._silence_timer = None
