@@ -18,7 +18,9 @@ class CloseCode(enum.IntEnum):
     """The close codes that Hubbub sends (RFC 6455 section 7.4; 3000–3999 are for libraries)."""
 
     NORMAL = 1000
+    PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
+    NO_STATUS = 1005
     ABNORMAL = 1006
     INVALID_PAYLOAD = 1007
     POLICY_VIOLATION = 1008

@@ -1,0 +1,51 @@
+"""Frames as a server sends them: header, opcodes, close payload (RFC 6455 section 5)."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ("COMPRESSED", "CONTROL_BYTES", "Opcode", "close_payload", "frame", "header")
+
+CONTROL_BYTES = 125
+"""Payload of a control frame at most (section 5.5)."""
+COMPRESSED = 0x40
+"""The bit RSV1, which marks a compressed message (RFC 7692 section 6)."""
+_FIN = 0x80
+
+
+class Opcode(enum.IntEnum):
+    """What a frame is (section 5.2)."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+def header(opcode: int, size: int, bits: int = 0) -> bytes:
+    """Return the header of an unmasked final frame.
+
+    Args:
+        opcode: What the frame is.
+        size: Bytes of its payload.
+        bits: `COMPRESSED`, or 0.
+    """
+    first = _FIN | bits | opcode
+    if size < 126:
+        return bytes((first, size))
+    if size < 65_536:
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")
+
+
+def frame(opcode: int, payload: bytes, bits: int = 0) -> bytes:
+    """Return an unmasked final frame: see `header`."""
+    return header(opcode, len(payload), bits) + payload
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """Return the payload of a close frame (section 5.5.1); a reason that is too long is cut between characters."""
+    text = reason.encode()[: CONTROL_BYTES - 2]
+    return code.to_bytes(2, "big") + text.decode(errors="ignore").encode()
