@@ -22,6 +22,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_PARAMETER = re.compile(rb"(%b)(?:[\t ]*=[\t ]*(?:(%b)|\"(%b)\"))?" % ((_TOKEN.pattern,) * 3))
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _MOST_EXTENSIONS = 16
 
@@ -167,8 +168,9 @@ def _extensions(values: list[bytes]) -> Iterable[ExtensionOffer]:
 
 
 def _parameter(text: bytes) -> tuple[str, str | None]:
-    name, equals, value = text.partition(b"=")
-    name, value = name.strip(b" \t"), value.strip(b" \t").removeprefix(b'"').removesuffix(b'"')
-    if not _TOKEN.fullmatch(name) or (equals and not _TOKEN.fullmatch(value)):
+    match = _PARAMETER.fullmatch(text)
+    if match is None:
         raise _bad("the Sec-WebSocket-Extensions header is malformed")
-    return name.decode("ascii").lower(), value.decode("ascii") if equals else None
+    name, plain, quoted = match.groups()
+    value = plain or quoted
+    return name.decode("ascii").lower(), value.decode("ascii") if value else None

@@ -189,7 +189,7 @@ class Parser:
             if size >> 63 or size < (126 if width == 2 else 65_536):
                 raise _broken("a length that is not in its shortest form")
         if not first & _CONTROL:
-            self._check_size(size)
+            self._check_size(first, size)
         if end - start < _KEY_BYTES:
             return None
         self._first, self._left, self._key = first, size, data[start : start + _KEY_BYTES]
@@ -210,12 +210,16 @@ class Parser:
         elif (opcode == Opcode.CONTINUATION) != (self._message is not None):
             raise _broken("a fragment out of turn")
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, first: int, size: int) -> None:
         """Check a data frame against the limits before its payload has come."""
         message = self._message
         if message is not None and self._max_fragments is not None and message.fragments >= self._max_fragments:
             raise Fault(CloseCode.POLICY_VIOLATION, "message_fragments")
-        if self._max_bytes is not None and size + (0 if message is None else len(message.data)) > self._max_bytes:
+        if self._max_bytes is None:
+            return
+        is_compressed = first & COMPRESSED if message is None else message.is_compressed
+        most = _most_compressed(self._max_bytes) if is_compressed else self._max_bytes
+        if size + (0 if message is None else len(message.data)) > most:
             raise Fault(CloseCode.MESSAGE_TOO_BIG, "message_bytes")
 
     # A payload
@@ -264,7 +268,7 @@ class Parser:
             room = None if self._max_bytes is None else self._max_bytes - len(message.data)
             payload = self._inflater.inflate(payload, room, final)
         if message.utf8 is not None:
-            message.utf8.decode(payload, final)
+            _check_utf8(message.utf8, payload, final)
         message.data += payload
         if final:
             self._message = None
@@ -283,8 +287,21 @@ class Parser:
             self._message = None
 
 
+def _most_compressed(size: int) -> int:
+    """Return how large a message of `size` bytes becomes at most where zlib makes it larger (its `deflateBound`)."""
+    return size + (size >> 3) + 64
+
+
 def _broken(what: str) -> Fault:
     return Fault(CloseCode.PROTOCOL_ERROR, what)
+
+
+def _check_utf8(decoder: codecs.IncrementalDecoder, payload: bytes, final: bool) -> None:
+    decoder.decode(payload, final)
+    pending = decoder.getstate()[0]
+    # Python waits for the third byte of a surrogate, but the second is wrong already (RFC 3629 section 4).
+    if pending[:1] == b"\xed" and pending >= b"\xed\xa0":
+        raise Fault(CloseCode.INVALID_PAYLOAD, "invalid UTF-8")
 
 
 def _closed(payload: bytes) -> Closed:
