@@ -1,7 +1,6 @@
 """The server's side of the handshake: each fault is an HTTP status and a reason, and nothing else is ever raised."""
 
 import contextlib
-import time
 from http import HTTPStatus
 
 import pytest
@@ -238,12 +237,10 @@ def test_any_value_of_any_header_is_rejected_or_accepted(index: int, value: byte
 @pytest.mark.parametrize(
     "unit", [b",", b";", b" ", b"\t ", b"a;", b"a,", b"a=", b"a ", b'"', b'a="', b"a;b=c;", b"a = "]
 )
-def test_a_hostile_list_takes_linear_time(name: bytes, unit: bytes) -> None:
-    asked = request(name, b"a;" + unit * (1_000_000 // len(unit)))  # quadratic, this would take minutes
-    before = time.process_time()
+def test_a_hostile_list_is_dealt_with_in_one_pass(name: bytes, unit: bytes) -> None:
+    """In quadratic time this would take minutes, and meet the deadline that every test has."""
     with contextlib.suppress(Rejected):
-        open_handshake(asked)
-    assert time.process_time() - before < 5
+        open_handshake(request(name, b"a;" + unit * (1_000_000 // len(unit))))
 
 
 def test_an_extension_with_many_parameters_is_read_once() -> None:
