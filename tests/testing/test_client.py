@@ -206,6 +206,22 @@ async def test_what_a_lifespan_raises_after_its_startup_is_raised_in_the_end(goe
         await client.__aexit__(None, None, None)
 
 
+async def test_leaving_waits_until_the_lifespan_has_returned() -> None:
+    steps = []
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+        for _ in range(10):
+            await asyncio.sleep(0)
+        steps.append("returned")
+
+    async with Client(app):
+        assert steps == []
+    assert steps == ["returned"]
+
+
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
 async def test_what_the_lifespan_raises_is_raised_to_the_test(phase: str) -> None:
     @asynccontextmanager
@@ -630,6 +646,15 @@ async def test_a_close_of_the_application_is_received_after_what_came_before_it_
             with pytest.raises(WebSocketDisconnect) as caught:
                 await connection.receive()
             assert (caught.value.code, caught.value.reason) == (code, reason)
+        await connection.assert_nothing()
+
+
+async def test_a_close_can_be_received_when_the_connection_has_been_left() -> None:
+    async with Client(saying(text("last"), close(4000))) as client:
+        async with client.connect("/") as connection:
+            await settle()
+        await connection.assert_received("last")
+        await connection.assert_closed(4000)
 
 
 async def test_a_close_is_received_although_the_endpoint_goes_on() -> None:
@@ -752,6 +777,21 @@ async def test_the_application_hears_of_its_own_close_with_the_code_that_it_has(
     async with Client(asgi(leave)) as client, client.connect("/") as connection:
         await connection.assert_closed(1000)
     assert seen == [{"type": "websocket.disconnect", "code": 1000}]
+
+
+async def test_a_close_says_what_the_endpoint_raises_soon_after_it() -> None:
+    async def fail(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send(close(1011))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await crash(scope, receive, send)
+
+    async with Client(asgi(fail), raise_app_exceptions=False) as client, client.connect("/") as connection:
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await connection.receive()
+    assert caught.value.code == 1011
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("handler", [crash, None], ids=["raises", "returns"])
