@@ -1161,7 +1161,7 @@ async def test_what_nobody_will_receive_is_thrown_away_and_counted(hub: Hub) -> 
     transport.lose(1001)
     assert await connection.take() == "1"
     for _ in range(2):
-        connection.finish()
+        connection.discard_inbox()
         assert hub.statistics().discarded == 1
     with pytest.raises(ConnectionEnded):
         await connection.take()

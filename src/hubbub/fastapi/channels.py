@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from ..hub.hub import check_channel
 from ..state.pattern import ChannelPattern
-from .connection import Connection
+from .connection import Exclude
 
 __all__ = ("Channel", "ChannelFamily")
 
@@ -34,9 +33,7 @@ class Channel:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    async def publish(
-        self, message: object, *, exclude: Connection[Any, Any] | Iterable[Connection[Any, Any]] | None = None
-    ) -> None:
+    async def publish(self, message: object, *, exclude: Exclude = None) -> None:
         """Send a message to all who have joined the channel: see `Hub.publish`."""
         await self._publish(self.name, message, exclude=exclude)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
 
 from starlette.datastructures import Address, Headers, QueryParams, State
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -23,7 +23,7 @@ from .typed import MessageTypes, validates_outgoing
 if TYPE_CHECKING:
     from starlette.types import Message
 
-__all__ = ("Connection", "NamedChannel", "channel_name", "check_close", "core_of", "shortened")
+__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of", "shortened")
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
@@ -356,6 +356,10 @@ class Connection(Generic[In, Out]):
             return
         text = message.get("text")
         await self._core.send_frame(PreparedFrame(message["bytes"] if text is None else text))
+
+
+Exclude: TypeAlias = Connection[Any, Any] | Iterable[Connection[Any, Any]] | None
+"""Connections that a publication leaves out: one, several, or none."""
 
 
 def core_of(connection: Connection[Any, Any]) -> CoreConnection:

@@ -99,7 +99,7 @@ class EndpointEnd:
             self._connection.abort()
             raise
         finally:
-            self._connection.finish()
+            self._connection.discard_inbox()
         self._connection.abort()
         return False
 

@@ -9,14 +9,13 @@ from collections.abc import (
     Callable,
     Collection,
     ItemsView,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
     ValuesView,
 )
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, Self, TypeAlias
+from typing import Any, ParamSpec, Self
 
 import anyio.from_thread
 from starlette.requests import HTTPConnection
@@ -30,16 +29,14 @@ from ..interfaces import Clock
 from ..model import CloseCode, OnInvalid
 from ..state.pattern import ChannelPattern
 from .channels import Channel, ChannelFamily
-from .connection import Connection, NamedChannel, channel_name, check_close, core_of
+from .connection import Connection, Exclude, NamedChannel, channel_name, check_close, core_of
 from .dependency import ConnectionDependency
 from .runtime import Runtime
 
-__all__ = ("Exclude", "FromThread", "Hub")
+__all__ = ("FromThread", "Hub")
 
 _MEMORY = "memory://"
 
-Exclude: TypeAlias = Connection[Any, Any] | Iterable[Connection[Any, Any]] | None
-"""Connections that a publication leaves out: one, several, or none."""
 
 P = ParamSpec("P")
 

@@ -220,7 +220,7 @@ class CoreConnection:
         assert self._transport is not None
         self._enter(Phase.CLOSING)
         self._set_end(code, reason)
-        self._discard_inbox()
+        self.discard_inbox()
         if code == CloseCode.SLOW or (not self._outbox and not self._is_congested):
             self._discard_outbox()
             self._transport.close(code, reason)
@@ -259,11 +259,8 @@ class CoreConnection:
             if not sender.waiter.done():
                 sender.waiter.set_exception(ConnectionEnded(code, reason))
 
-    def finish(self) -> None:
-        """The endpoint has ended: nobody will receive what is left."""
-        self._discard_inbox()
-
-    def _discard_inbox(self) -> None:
+    def discard_inbox(self) -> None:
+        """Throw away and count what has arrived: nobody will receive it."""
         self._hub.counters.discarded += self._inbox.clear()
 
     def _discard_outbox(self) -> None:
@@ -495,6 +492,5 @@ class CoreConnection:
             self._close_timer.cancel()
             self._close_timer = None
         self._hub.released(self)
-        self._wake_receiver()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
