@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubbub.config import Limits, Outbox
+from hubbub.config import Drain, Heartbeat, Limits, Outbox
 
 COUNTS = (
     "connections",
@@ -15,6 +15,7 @@ COUNTS = (
     "channels_per_connection",
     "channel_name_bytes",
     "message_bytes",
+    "message_fragments",
 )
 RATES = ("messages_per_s", "first_message_s", "idle_s")
 
@@ -31,12 +32,15 @@ def test_the_defaults_are_those_of_the_design() -> None:
         channels_per_connection=128,
         channel_name_bytes=255,
         message_bytes=65_536,
+        message_fragments=4_096,
         messages_per_s=100,
         message_burst=200,
         first_message_s=None,
         idle_s=None,
     )
     assert Outbox() == Outbox(bytes=1_048_576, policy="disconnect")
+    assert Heartbeat() == Heartbeat(interval_s=25, timeout_s=10)
+    assert Drain() == Drain(window_s=5, batch=500)
 
 
 @pytest.mark.parametrize("name", [*COUNTS, *RATES])
@@ -114,3 +118,26 @@ def test_configuration_is_frozen_by_keyword_only_and_a_value(value: Any) -> None
 def test_replace_checks_again() -> None:
     with pytest.raises(ValueError, match="idle_s"):
         dataclasses.replace(Limits(), idle_s=-1)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, True, "1"], ids=repr)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Heartbeat, "interval_s"), (Heartbeat, "timeout_s"), (Drain, "window_s"), (Drain, "batch")],
+)
+def test_a_time_or_a_batch_is_a_positive_number(kind: type, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\({name}=") as refused:
+        kind(**{name: value})
+    assert repr(value) in str(refused.value)
+
+
+def test_only_what_may_be_missing_can_be_none() -> None:
+    assert Heartbeat(interval_s=None).interval_s is None
+    for kind, name in ((Heartbeat, "timeout_s"), (Drain, "window_s"), (Drain, "batch")):
+        with pytest.raises(ValueError, match=r"number above 0$"):
+            kind(**{name: None})
+
+
+def test_a_batch_is_a_whole_number() -> None:
+    with pytest.raises(ValueError, match=r"whole number above 0$"):
+        Drain(batch=1.5)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Hubbub: WebSockets for FastAPI, from one import in one process upwards."""
 
-from .config import Limits, Outbox
+from .config import Drain, Heartbeat, Limits, Outbox
 from .errors import Denied, HubbubError, InvalidMessage
 from .fastapi.connection import Connection
 from .fastapi.hub import Hub
@@ -10,6 +10,8 @@ __all__ = (
     "Connection",
     "ConnectionManager",
     "Denied",
+    "Drain",
+    "Heartbeat",
     "Hub",
     "HubbubError",
     "InvalidMessage",

@@ -7,7 +7,7 @@ from typing import get_args
 
 from .model import OutboxPolicy
 
-__all__ = ("Limits", "Outbox")
+__all__ = ("Drain", "Heartbeat", "Limits", "Outbox")
 
 _COUNTS = frozenset(
     {
@@ -17,6 +17,7 @@ _COUNTS = frozenset(
         "channels_per_connection",
         "channel_name_bytes",
         "message_bytes",
+        "message_fragments",
         "message_burst",
     }
 )
@@ -33,6 +34,7 @@ class Limits:
         channels_per_connection: Channels that one connection may have joined at a time.
         channel_name_bytes: Length of a channel's name in bytes of UTF-8.
         message_bytes: Size of one message from a client in bytes.
+        message_fragments: Frames that one message may come in; held by the server class of Hubbub only.
         messages_per_s: Messages from one client a second, on average.
         message_burst: Messages that one client may send at once before that average holds.
         first_message_s: Seconds from acceptance to the client's first message.
@@ -48,6 +50,7 @@ class Limits:
     channels_per_connection: int | None = 128
     channel_name_bytes: int | None = 255
     message_bytes: int | None = 65_536
+    message_fragments: int | None = 4_096
     messages_per_s: float | None = 100
     message_burst: int = 200
     first_message_s: float | None = None
@@ -55,15 +58,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if value is None and name != "message_burst":
-                continue
-            kinds = (int,) if name in _COUNTS else (int, float)
-            # The comparison is written so that NaN fails it too.
-            if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-                kind = "whole number above 0" if name in _COUNTS else "number above 0"
-                none = "" if name == "message_burst" else ", or None for no limit"
-                raise ValueError(f"Limits({name}={value!r}): give a {kind}{none}")
+            _check(self, name, is_count=name in _COUNTS, none="" if name == "message_burst" else "no limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +83,58 @@ class Outbox:
             raise ValueError(f"Outbox(bytes={self.bytes!r}): give a whole number of bytes above 0")
         if self.policy not in get_args(OutboxPolicy):
             raise ValueError(f"Outbox(policy={self.policy!r}): use one of {', '.join(get_args(OutboxPolicy))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """How a connection's server asks whether the client is there; held by the server class of Hubbub only.
+
+    Args:
+        interval_s: Seconds from one ping to the next; `None` for no pings.
+        timeout_s: Seconds in which the client has to answer.
+
+    Raises:
+        ValueError: A value is not a positive number.
+    """
+
+    interval_s: float | None = 25
+    timeout_s: float = 10
+
+    def __post_init__(self) -> None:
+        _check(self, "interval_s", none="no pings")
+        _check(self, "timeout_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """How a server that stops tells its clients to come back, so that they do not all come at once.
+
+    Held by the server class of Hubbub only.
+
+    Args:
+        window_s: Seconds over which the connections are closed.
+        batch: Connections that are closed at a time.
+
+    Raises:
+        ValueError: A value is not a positive number, or the batch is not a whole one.
+    """
+
+    window_s: float = 5
+    batch: int = 500
+
+    def __post_init__(self) -> None:
+        _check(self, "window_s")
+        _check(self, "batch", is_count=True)
+
+
+def _check(settings: object, name: str, *, is_count: bool = False, none: str = "") -> None:
+    """Refuse what is not a positive number; `none` says what `None` means where it may be given."""
+    value = getattr(settings, name)
+    if value is None and none:
+        return
+    # The comparison is written so that NaN fails it too.
+    if isinstance(value, bool) or not isinstance(value, int if is_count else (int, float)) or not value > 0:
+        kind = "whole number above 0" if is_count else "number above 0"
+        raise ValueError(
+            f"{type(settings).__name__}({name}={value!r}): give a {kind}" + (f", or None for {none}" if none else "")
+        )

@@ -6,12 +6,14 @@ All calls here are made in the event loop's thread and none of them waits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from .config import Drain, Heartbeat
 from .model import Data
-from .wire.prepared import PreparedFrame
+from .wire.prepared import Encoding, PreparedFrame
 
-__all__ = ("Clock", "Timer", "Transport", "TransportUser")
+__all__ = ("Clock", "Sharing", "Timer", "Transport", "TransportSettings", "TransportUser")
 
 
 class Timer(Protocol):
@@ -31,13 +33,46 @@ class Clock(Protocol):
         """Call `callback` once when the time is `when`, in order of time."""
 
 
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """What a hub asks of the transports of its connections; each does what it can.
+
+    Args:
+        message_bytes: Size of a message from the peer at most, or `None` for any.
+        message_fragments: Frames that a message may come in, or `None` for any.
+        heartbeat: When to ask whether the peer is there.
+        drain: How to end many connections when the server stops.
+    """
+
+    message_bytes: int | None = None
+    message_fragments: int | None = None
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    drain: Drain = field(default_factory=Drain)
+
+
+class Sharing(Protocol):
+    """What a transport can do that takes messages which were encoded once for many connections."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """What makes of messages what `write_encoded` takes; does not change after `Transport.start`."""
+
+    @property
+    def write_encoded(self) -> Callable[[bytes], object]:
+        """Like `Transport.write`, for several messages at once that have been through `encoding`."""
+
+
 class Transport(Protocol):
     """One accepted WebSocket, as its hub sees it.
 
-    Messages leave in the order of `write`. What was written is lost when the connection is.
+    Messages leave in the order of `write` and `Sharing.write_encoded`. What was written is lost when the connection is.
     """
 
-    def start(self, user: TransportUser) -> None:
+    @property
+    def sharing(self) -> Sharing | None:
+        """How it takes what was encoded for many, or `None` where it has to be given messages one by one."""
+
+    def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """Deliver what arrives to `user` from now on. Called once, before anything else."""
 
     def write(self, frame: PreparedFrame) -> None:
@@ -53,14 +88,14 @@ class Transport(Protocol):
         """End the connection without a close frame and call `user.lost` before returning, unless it has been."""
 
     def pause_reading(self) -> None:
-        """Deliver no more messages, though one that is already on its way may still come."""
+        """Deliver no more messages, though some that are already on their way may still come."""
 
     def resume_reading(self) -> None:
         """Deliver messages again."""
 
     @property
-    def buffered_bytes(self) -> int:
-        """Payload bytes that were written and have not been handed to the server or the kernel."""
+    def round_trip_s(self) -> float | None:
+        """How long the last answer to the heartbeat took, or `None` where that is not known."""
 
 
 class TransportUser(Protocol):
@@ -69,11 +104,20 @@ class TransportUser(Protocol):
     def received(self, data: Data) -> None:
         """A message has arrived."""
 
+    def control_received(self) -> None:
+        """A ping has arrived, or a pong that was not asked for. It has been answered, but counts as a message does."""
+
     def congested(self) -> None:
         """What is written from now on waits in the transport; write no more until `writable`."""
 
     def writable(self) -> None:
         """The transport has room again."""
+
+    def draining(self) -> None:
+        """The server stops: it is this connection's turn to be closed with 1012."""
+
+    def application_ended(self, code: int) -> None:
+        """The application's call for this connection is over: close it with `code`, unless it is to outlive that."""
 
     def lost(self, code: int, reason: str) -> None:
         """The connection has ended, with the peer's close code or 1006. Comes exactly once, and nothing after it."""

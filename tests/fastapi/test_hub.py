@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Annotated, Any
@@ -1179,7 +1180,15 @@ def test_a_websocket_as_a_parameter_beside_the_connection_is_the_same_one(hub: H
         assert ann.receive_text() == "True"
 
 
-@pytest.mark.parametrize("settings", [{"limits": {"connections": 3}}, {"outbox": 1_000}], ids=["limits", "outbox"])
-def test_settings_of_another_class_are_refused_at_once(settings: Any) -> None:
-    with pytest.raises(TypeError, match=r"Limits\(…\)"):
-        Hub(**settings)
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("limits", {"connections": 3}, "limits=Limits(…)"),
+        ("outbox", 1_000, "outbox=Outbox(…)"),
+        ("heartbeat", 25, "heartbeat=Heartbeat(…)"),
+        ("drain", 5, "drain=Drain(…)"),
+    ],
+)
+def test_settings_of_another_class_are_refused_at_once(name: str, value: Any, remedy: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(remedy)):
+        Hub(**{name: value})

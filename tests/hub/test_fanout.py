@@ -7,17 +7,14 @@ import enum
 import json
 import math
 import uuid
-from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hubbub.hub.connection import CoreConnection
-from hubbub.hub.fanout import fan_out, prepare
-from hubbub.model import OutboxPolicy
+from hubbub.hub.fanout import prepare
 from hubbub.wire.prepared import PreparedFrame
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
@@ -267,78 +264,3 @@ def test_an_error_comes_without_the_chain_of_errors_behind_it(message: object) -
     with pytest.raises((TypeError, ValueError)) as refused:
         prepare(message)
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
-
-
-# From a frame to the connections
-
-
-class Recipient:
-    """A connection that remembers what it was handed."""
-
-    def __init__(self, is_queued: bool = False) -> None:
-        self.is_queued = is_queued
-        self.handed: list[tuple[PreparedFrame, str, OutboxPolicy | None]] = []
-
-    def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> bool:
-        self.handed.append((frame, channel, policy))
-        return self.is_queued
-
-
-def hand_out(
-    frame: PreparedFrame,
-    recipients: list[Recipient],
-    exclude: Collection[Recipient] = (),
-    policy: OutboxPolicy | None = None,
-) -> bool:
-    """Call `fan_out` with stand-ins for connections."""
-    connections = cast(list[CoreConnection], recipients)
-    return fan_out(frame, "news", policy, connections, cast(Collection[CoreConnection], exclude))
-
-
-@pytest.mark.parametrize("policy", [None, "latest"])
-def test_everybody_gets_the_same_frame_with_its_channel_and_policy(policy: OutboxPolicy | None) -> None:
-    frame, recipients = prepare({"a": 1}), [Recipient() for _ in range(3)]
-    hand_out(frame, recipients, policy=policy)
-    for recipient in recipients:
-        ((handed, channel, with_policy),) = recipient.handed
-        assert handed is frame
-        assert (channel, with_policy) == ("news", policy)
-
-
-@pytest.mark.parametrize("kind", [tuple, list, set, frozenset])
-def test_the_excluded_get_nothing(kind: Any) -> None:
-    ann, bob, cid = (Recipient() for _ in range(3))
-    hand_out(prepare("x"), [ann, bob, cid], exclude=kind([ann, cid, Recipient()]))
-    assert [len(recipient.handed) for recipient in (ann, bob, cid)] == [0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("queued", "expected"),
-    [([], False), ([False, False], False), ([True, False], True), ([False, True], True), ([True, True], True)],
-)
-def test_it_tells_whether_any_had_to_queue_and_goes_on_to_the_others(queued: list[bool], expected: bool) -> None:
-    recipients = [Recipient(is_queued) for is_queued in queued]
-    assert hand_out(prepare("x"), recipients) is expected
-    assert all(len(recipient.handed) == 1 for recipient in recipients)
-
-
-def test_one_that_would_have_to_queue_but_is_excluded_does_not_count() -> None:
-    slow = Recipient(is_queued=True)
-    assert hand_out(prepare("x"), [slow, Recipient()], exclude=(slow,)) is False
-
-
-def test_a_message_is_encoded_once_however_many_hear_it() -> None:
-    encoded = []
-
-    class Counted(pydantic.BaseModel):
-        value: int
-
-        @pydantic.field_serializer("value")
-        def count(self, value: int) -> int:
-            encoded.append(value)
-            return value
-
-    recipients = [Recipient() for _ in range(100)]
-    hand_out(prepare(Counted(value=1)), recipients)
-    assert encoded == [1]
-    assert {handed.data for recipient in recipients for handed, _, _ in recipient.handed} == {'{"value":1}'}

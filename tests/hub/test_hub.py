@@ -34,6 +34,11 @@ class Family:
         return self.policies.get(channel)
 
 
+def at_once(call: Callable[[], None]) -> None:
+    """Do what a hub does at the end of the loop's turn: these tests have no loop."""
+    call()
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(1_000.0)
@@ -46,7 +51,9 @@ def family() -> Family:
 
 @pytest.fixture
 def hub(clock: ManualClock, family: Family) -> CoreHub:
-    return CoreHub(clock=clock, admission=Admission(Limits(connections=5)), policy_of=family.policy_of)
+    return CoreHub(
+        clock=clock, admission=Admission(Limits(connections=5)), policy_of=family.policy_of, call_soon=at_once
+    )
 
 
 def connecting(
@@ -436,8 +443,6 @@ def test_publish_says_whether_somebody_is_behind(hub: CoreHub) -> None:
     assert hub.publish(EVERYONE, "x") is True
     slow.buffered_bytes = 0
     assert hub.publish(EVERYONE, "x") is False
-    slow.buffered_bytes = FULL
-    assert hub.publish(EVERYONE, "x", list(hub.connections.values())[1:]) is False
 
 
 def test_the_policy_of_a_channel_is_asked_for_when_the_first_joins(hub: CoreHub, family: Family) -> None:
@@ -602,7 +607,9 @@ def test_statistics_are_a_record_of_their_moment(hub: CoreHub) -> None:
 
 def test_two_hubs_share_nothing(clock: ManualClock) -> None:
     one, two = (
-        CoreHub(clock=clock, admission=Admission(Limits(connections=1)), policy_of=lambda channel: None)
+        CoreHub(
+            clock=clock, admission=Admission(Limits(connections=1)), policy_of=lambda channel: None, call_soon=at_once
+        )
         for _ in range(2)
     )
     ann, heard_by_ann = connected(one, user="ann")

@@ -23,15 +23,20 @@ from tests.integration.deadline import DEADLINE_S, eventually
 ROOT = Path(__file__).parents[2]
 APPLICATIONS = "tests.integration.applications"
 
+NATIVE = "hubbub.server:WebSocketProtocol"
+ws_class = "auto"
+"""The WebSocket class of `serving` where a test does not name one: see the fixture `each_class`."""
+
 UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
 COMMANDS = {
+    "uvicorn-hubbub": (*UVICORN, "--ws", NATIVE, "{application}"),
     "uvicorn-sansio": (*UVICORN, "--ws", "websockets-sansio", "{application}"),
     "uvicorn-websockets": (*UVICORN, "--ws", "websockets", "{application}"),
     "uvicorn-wsproto": (*UVICORN, "--ws", "wsproto", "{application}"),
     "hypercorn": ("hypercorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", "1", "{application}"),
     "granian": ("granian", "--interface", "asgi", "--port", "{port}", "--log-level", "warning", "{application}"),
 }
-"""What to run after `python -m`: every server that the fallback transport promises to work on."""
+"""What to run after `python -m`: the server class of Hubbub, and every server that the fallback promises to work on."""
 
 
 class Server:
@@ -169,7 +174,7 @@ async def serving(app: ASGIApp, *, send_buffer: int | None = None, **options: An
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, **{"ws": ws_class, **options}))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await eventually(lambda: server.started or task.done())

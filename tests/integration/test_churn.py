@@ -20,7 +20,7 @@ import pytest
 from tests.integration.clients import CLOSE, TEXT, Close, RawClient, masked_frame, refusal, request
 from tests.integration.deadline import eventually, within
 from tests.integration.modules import load
-from tests.integration.servers import serving
+from tests.integration.servers import NATIVE, serving
 
 AT_ONCE = 50
 SMALL_BUFFER = 8_192
@@ -155,6 +155,7 @@ WAYS: tuple[Way, ...] = (
 @pytest.mark.parametrize(
     ("ws", "count"),
     [
+        (NATIVE, 1_000),
         ("websockets-sansio", 1_000),
         pytest.param("websockets", 200, marks=DEPRECATED),
         ("wsproto", 200),

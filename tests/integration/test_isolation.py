@@ -11,6 +11,8 @@ from tests.integration.clients import Client, Close, client, refusal
 from tests.integration.modules import load
 from tests.integration.servers import serving
 
+pytestmark = pytest.mark.usefixtures("each_class")
+
 
 @pytest.fixture
 def application() -> ModuleType:

@@ -17,7 +17,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from hubbub import Connection, ConnectionManager, Hub
 from tests.integration.clients import Close, RawClient, client, http_client, refusal
 from tests.integration.deadline import eventually, within
-from tests.integration.servers import serving
+from tests.integration.servers import NATIVE, serving
+
+pytestmark = pytest.mark.usefixtures("each_class")
 
 SMALL_BUFFER = 8_192
 
@@ -324,15 +326,15 @@ async def test_the_last_words_of_an_endpoint_of_plain_starlette() -> None:
         assert await someone.receive_many(3) == ["broadcast", "raw", "personal"]
 
 
-@pytest.mark.parametrize("text", ["return", "raise"])
-async def test_the_end_of_an_endpoint_of_plain_starlette(text: str) -> None:
-    """Nobody tells the hub that it has ended: the server hangs up, as it does without a hub, and that is noticed."""
+@pytest.mark.parametrize(("text", "code"), [("return", 1000), ("raise", 1011)])
+async def test_the_end_of_an_endpoint_of_plain_starlette(text: str, code: int, each_class: str) -> None:
+    """Only Hubbub's class tells the hub that it has ended; others hang up, as without a hub, and that is noticed."""
     manager = ConnectionManager()
     async with serving(starlette(manager)) as port, client(port, "/chat") as one, client(port, "/chat") as two:
         await one.ask("hello")
         await one.receive()
         await one.send(text)
-        assert (await one.closed()).code == 1006
+        assert (await one.closed()).code == (code if each_class == NATIVE else 1006)
         assert await two.receive() == "Somebody says: hello"
         await eventually(lambda: len(manager.active_connections) == 1, lambda: manager.active_connections)
         assert await two.ask("still here") == "You wrote: still here"

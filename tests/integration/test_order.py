@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import pytest
 from fastapi import Depends, FastAPI
 
 from hubbub import Connection, Hub, Outbox
 from tests.integration.clients import RawClient
 from tests.integration.deadline import within
 from tests.integration.servers import serving
+
+pytestmark = pytest.mark.usefixtures("each_class")
 
 CLIENTS = tuple(str(number) for number in range(8))
 SLOW, *FAST = CLIENTS

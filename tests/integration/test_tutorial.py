@@ -18,6 +18,8 @@ from tests.integration.deadline import DEADLINE_S
 from tests.integration.modules import load
 from tests.integration.servers import serving
 
+pytestmark = pytest.mark.usefixtures("each_class")
+
 
 @pytest.fixture(params=["tutorial", "tutorial_on_the_hub"])
 def application(request: pytest.FixtureRequest) -> ModuleType:

@@ -13,6 +13,7 @@ from hubbub.config import Limits, Outbox
 from hubbub.hub.admission import Admission
 from hubbub.hub.connection import CoreConnection, Phase, Settings
 from hubbub.hub.hub import EVERYONE, CoreHub
+from hubbub.interfaces import TransportSettings
 from hubbub.model import Data
 from hubbub.server.fallback import AsgiTransport
 from hubbub.testing import ManualClock
@@ -152,6 +153,11 @@ def tasks() -> int:
     return len(asyncio.all_tasks()) - 1
 
 
+def at_once(call: Callable[[], None]) -> None:
+    """Do what a hub does at the end of the loop's turn: these tests have no loop."""
+    call()
+
+
 async def settle() -> None:
     """Let every task go as far as it can."""
     for _ in range(20):
@@ -160,7 +166,7 @@ async def settle() -> None:
 
 async def started(transport: AsgiTransport, user: User) -> None:
     """Start the transport and wait until it reads."""
-    transport.start(user)
+    transport.start(user, TransportSettings())
     await settle()
 
 
@@ -168,7 +174,7 @@ async def started(transport: AsgiTransport, user: User) -> None:
 
 
 async def test_what_arrives_is_delivered_in_order(server: Server, user: User, transport: AsgiTransport) -> None:
-    transport.start(user)
+    transport.start(user, TransportSettings())
     server.arrive(
         text("1"),
         {"type": "websocket.receive", "bytes": b"2"},
@@ -430,7 +436,7 @@ async def test_the_server_is_called_in_the_context_of_the_connection_whoever_wri
         call()
         await settle()
 
-    await asyncio.create_task(act("the endpoint", lambda: transport.start(user)))
+    await asyncio.create_task(act("the endpoint", lambda: transport.start(user, TransportSettings())))
     await asyncio.create_task(act("a broadcast", lambda: transport.write(PreparedFrame("x"))))
     await asyncio.create_task(act("a kick", lambda: transport.close(1000, "bye")))
     assert seen == [(what, "the endpoint") for what in ("receive", "websocket.send", "websocket.close")]
@@ -642,7 +648,7 @@ async def test_the_connection_is_not_lost_before_the_close_has_been_taken(
 async def test_a_close_before_the_reader_has_run_is_a_close(
     server: Server, user: User, transport: AsgiTransport
 ) -> None:
-    transport.start(user)
+    transport.start(user, TransportSettings())
     transport.close(1000, "bye")
     await settle()
     assert server.log == ["reading stopped", CLOSE]
@@ -887,7 +893,7 @@ def connected(
 ) -> tuple[CoreHub, ManualClock, CoreConnection]:
     """Return a hub with one open connection on `transport`."""
     clock = ManualClock()
-    hub = CoreHub(clock=clock, admission=Admission(limits), policy_of=lambda channel: None)
+    hub = CoreHub(clock=clock, admission=Admission(limits), policy_of=lambda channel: None, call_soon=at_once)
     connection = CoreConnection(hub, Settings(limits, outbox, "reply", (hub.admission,)), None)
     hub.admit(connection)
     connection.open(transport)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hubbub.interfaces import TransportSettings
 from hubbub.model import Data
 from hubbub.testing import RecordingTransport
 from hubbub.wire.prepared import PreparedFrame
@@ -43,7 +44,7 @@ def user() -> User:
 @pytest.fixture
 def transport(user: User) -> RecordingTransport:
     transport = RecordingTransport()
-    transport.start(user)
+    transport.start(user, TransportSettings())
     return transport
 
 
@@ -96,7 +97,7 @@ def test_crossing_the_high_water_mark_is_told_and_nothing_else_is(
 
 def test_the_high_water_mark_can_be_chosen(user: User) -> None:
     transport = RecordingTransport(high_water=10)
-    transport.start(user)
+    transport.start(user, TransportSettings())
     transport.buffered_bytes = 9
     assert user.calls == []
     transport.buffered_bytes = 10

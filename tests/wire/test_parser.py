@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import Iterable
 
@@ -76,6 +77,16 @@ def test_each_form_of_length_is_read(size: int) -> None:
     data = sent(BINARY, payload)
     assert parse(data) == ([payload], None)
     assert parse(data[:5], data[5:15], data[15:]) == ([payload], None)
+
+
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
+def test_a_large_message_is_read_wherever_its_first_part_ends(size: int) -> None:
+    """Also where that part is as long as a whole frame with the first byte of the length for its length (127)."""
+    payload = bytes(index & 0x7F for index in range(size))
+    for opcode, message in ((BINARY, payload), (TEXT, payload.decode())):
+        data = sent(opcode, payload)
+        for end in range(140):
+            assert parse(data[:end], data[end:]) == ([message], None)
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -417,3 +428,28 @@ def test_after_a_fault_everything_is_ignored() -> None:
     data = sent(TEXT, b"before") + sent(3) + sent(TEXT, b"after")
     assert parse(data, sent(TEXT, b"later"), parser=parser) == (["before"], (1002, "an unknown opcode"))
     assert str(parser.fault) == "1002: an unknown opcode"
+
+
+class WatchedInflater(Inflater):
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        sent(TEXT, b"\xff\xff", FIN | RSV1),  # not deflate data
+        sent(TEXT, compress(b"x" * 2_000), FIN | RSV1),  # more than is allowed
+        sent(TEXT, compress(b"\xff"), FIN | RSV1),  # not UTF-8
+        sent(TEXT, compress(b"begun")[:3], RSV1) + sent(PING, bits=0),
+        sent(TEXT, compress(b"begun")[:3], RSV1) + sent(CLOSE),
+    ],
+)
+def test_nothing_holds_the_inflater_after_the_end(last: bytes) -> None:
+    inflater = WatchedInflater()
+    watched = weakref.ref(inflater)
+    parser = Parser(max_bytes=1_000, inflater=inflater)
+    del inflater
+    parser.feed(sent(TEXT, compress(b"before"), FIN | RSV1))
+    assert watched() is not None
+    parser.feed(last)
+    assert watched() is None

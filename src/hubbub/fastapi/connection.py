@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, cast
 
 from starlette.datastructures import Address, Headers, QueryParams, State
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -15,10 +15,10 @@ from ..hub.connection import ConnectionEnded, CoreConnection, Phase
 from ..hub.fanout import prepare
 from ..hub.hub import CoreHub, check_channel
 from ..interfaces import Transport
-from ..model import CloseCode
+from ..model import CloseCode, Data
 from ..server.fallback import AsgiTransport
 from ..wire.prepared import PreparedFrame
-from .typed import MessageTypes, validates_outgoing
+from .typed import UNTYPED, MessageTypes, validates_outgoing
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -30,6 +30,7 @@ Out = TypeVar("Out", default=Any)
 
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 _REASON_BYTES = 123
+_NOTHING: Any = object()
 
 
 class NamedChannel(Protocol):
@@ -77,9 +78,21 @@ class Connection(Generic[In, Out]):
     With `Connection[In, Out]` what comes in is JSON validated as `In` by Pydantic, and in development what goes out is
     held against `Out`. `Connection[str]` and `Connection[bytes]` take text or binary messages only.
 
-    Attributes:
-        websocket: Starlette's `WebSocket`. Once the hub has accepted, its sends and receives go through the hub.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_acceptance",
+        "_asked",
+        "_checks_outgoing",
+        "_client",
+        "_core",
+        "_hub",
+        "_refusal",
+        "_state",
+        "_types",
+        "_websocket",
+    )
 
     def __init__(
         self,
@@ -89,18 +102,35 @@ class Connection(Generic[In, Out]):
         types: MessageTypes,
         refusal: Callable[[Denied], Exception],
     ) -> None:
-        self.websocket = websocket
+        self._websocket: WebSocket | None = websocket
         self._hub = hub
         self._core = core
         self._types = types
-        self._refusal = refusal
+        self._refusal: Callable[[Denied], Exception] | None = refusal
         self._checks_outgoing = types.outgoing is not Any and validates_outgoing(websocket.scope)
+        self._asked = False
         self._acceptance: asyncio.Future[None] | None = None
+        self._client: tuple[str, int] | None = websocket.scope.get("client")
+        self._state: State | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r} {self._core.phase.value}>"
 
     # What is known of it
+
+    @property
+    def websocket(self) -> WebSocket:
+        """Starlette's `WebSocket`. Once the hub has accepted, its sends and receives go through the hub.
+
+        Raises:
+            RuntimeError: The connection is detached and its endpoint has returned: it is gone with the endpoint.
+        """
+        if self._websocket is None:
+            raise RuntimeError(
+                "the connection is detached, and its handshake is not kept: take what you need of it into "
+                "connection.state before the endpoint returns"
+            )
+        return self._websocket
 
     @property
     def id(self) -> str:
@@ -132,6 +162,11 @@ class Connection(Generic[In, Out]):
         return self._core.close_reason
 
     @property
+    def has_websocket(self) -> bool:
+        """Whether `websocket` is still there: until a detached connection's endpoint has returned."""
+        return self._websocket is not None
+
+    @property
     def headers(self) -> Headers:
         """The headers of the handshake."""
         return self.websocket.headers
@@ -149,12 +184,19 @@ class Connection(Generic[In, Out]):
     @property
     def client(self) -> Address | None:
         """The client's host and port, as the ASGI server gives them."""
-        return self.websocket.client
+        return None if self._client is None else Address(*self._client)
 
     @property
     def state(self) -> State:
         """A place for the application's own, as on a `Request`."""
-        return self.websocket.state
+        if self._state is None:
+            self._state = self._websocket.state if self._websocket is not None else State()
+        return self._state
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Seconds that the last answer to the heartbeat took; `None` before the first, and on servers of others."""
+        return None if self._core.phase is Phase.CONNECTING else self._core.transport.round_trip_s
 
     @property
     def channels(self) -> frozenset[str]:
@@ -183,7 +225,7 @@ class Connection(Generic[In, Out]):
             ValueError: The client does not offer the subprotocol, a header cannot be encoded, or the user is empty.
             WebSocketDisconnect: The client is gone.
         """
-        if self._acceptance is not None or self.websocket.application_state is not WebSocketState.CONNECTING:
+        if self._asked or self.websocket.application_state is not WebSocketState.CONNECTING:
             raise RuntimeError(
                 "the handshake has been answered already: call connection.accept() once, and not websocket.accept()"
             )
@@ -197,8 +239,8 @@ class Connection(Generic[In, Out]):
         try:
             self._hub.admit(self._core)
         except Denied as denied:
-            raise self._refusal(denied) from None
-        self._acceptance = asyncio.get_running_loop().create_future()
+            raise self._refused(denied) from None
+        self._asked = True
         try:
             await self.websocket.accept(subprotocol, raw_headers)
         except BaseException as error:
@@ -209,12 +251,19 @@ class Connection(Generic[In, Out]):
         else:
             self._take_over()
         finally:
-            self._acceptance.set_result(None)
+            if self._acceptance is not None:
+                self._acceptance.set_result(None)
+                self._acceptance = None
+
+    def _refused(self, denied: Denied) -> Exception:
+        return denied if self._refusal is None else self._refusal(denied)
 
     async def _accepted(self) -> None:
-        if self._acceptance is None:
+        if not self._asked:
             await self.accept()
-        elif not self._acceptance.done():
+        elif self._core.phase is Phase.CONNECTING:  # another task accepts
+            if self._acceptance is None:
+                self._acceptance = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._acceptance)
 
     def _take_over(self) -> None:
@@ -224,7 +273,11 @@ class Connection(Generic[In, Out]):
         """
         websocket = self.websocket
         extensions: Mapping[str, Any] = websocket.scope.get("extensions") or {}
-        transport: Transport = extensions.get("hubbub") or AsgiTransport(websocket._receive, websocket._send)
+        transport: Transport | None = extensions.get("hubbub")
+        if transport is None:
+            transport = AsgiTransport(websocket._receive, websocket._send)
+        else:
+            self._core.ends_unseen = False
         websocket._receive = self._asgi_receive
         websocket._send = self._asgi_send
         self._core.open(transport)
@@ -244,27 +297,41 @@ class Connection(Generic[In, Out]):
         if self._core.phase is Phase.CONNECTING:
             await self._accepted()
         while True:
-            data = await self._core.take()
-            if not self._types.takes(data):
-                self._hub.counters.invalid_messages += 1
-                self._core.end(
-                    CloseCode.UNSUPPORTED_DATA, "text expected" if isinstance(data, bytes) else "binary expected"
-                )
-                continue
-            try:
-                return cast(In, self._types.decode(data))
-            except InvalidMessage as invalid:
-                self._hub.counters.invalid_messages += 1
-                if self._core.settings.on_invalid == "raise":
-                    raise
-                await self._answer(invalid)
+            data = self._core.take_now()
+            if data is None:
+                data = await self._core.take()
+            message, answer = self._decode(data)
+            if message is not _NOTHING:
+                return cast(In, message)
+            if answer is not None:
+                await self._core.send_frame(answer)
 
-    async def _answer(self, invalid: InvalidMessage) -> None:
-        if self._core.settings.on_invalid == "close":
-            self._core.end(invalid.close_code, "invalid_message")
-        else:
-            answer = {"type": "error", "code": "invalid_message", "errors": invalid.errors}
-            await self._core.send_frame(prepare(answer))
+    def _decode(self, data: Data) -> tuple[Any, PreparedFrame | None]:
+        """Return the message; or `_NOTHING` where it is none, and what is to be answered to that, if anything.
+
+        Raises:
+            InvalidMessage: It is not what `In` says, under `on_invalid="raise"`.
+        """
+        types = self._types
+        if types is UNTYPED:
+            return data, None
+        if not types.takes(data):
+            self._hub.counters.invalid_messages += 1
+            expected = "text expected" if isinstance(data, bytes) else "binary expected"
+            self._core.end(CloseCode.UNSUPPORTED_DATA, expected)
+            return _NOTHING, None
+        try:
+            return types.decode(data), None
+        except InvalidMessage as invalid:
+            self._hub.counters.invalid_messages += 1
+            match self._core.settings.on_invalid:
+                case "raise":
+                    raise
+                case "close":
+                    self._core.end(invalid.close_code, "invalid_message")
+                    return _NOTHING, None
+                case _:
+                    return _NOTHING, prepare({"type": "error", "code": "invalid_message", "errors": invalid.errors})
 
     def __aiter__(self) -> AsyncIterator[In]:
         return self
@@ -292,7 +359,8 @@ class Connection(Generic[In, Out]):
             self._types.check(message)
         if self._core.phase is Phase.CONNECTING:
             await self._accepted()
-        await self._core.send_frame(frame)
+        if not self._core.send_now(frame):
+            await self._core.send_frame(frame)
 
     async def join(self, channel: str | NamedChannel) -> None:
         """Hear what is published on a channel from now on; joining twice is joining once.
@@ -333,11 +401,48 @@ class Connection(Generic[In, Out]):
         """
         check_close(code, reason)
         if self._core.phase is Phase.CONNECTING:
-            if self._acceptance is None:
-                raise self._refusal(Denied(reason or "The server refused the connection"))
+            if not self._asked:
+                raise self._refused(Denied(reason or "The server refused the connection"))
             await self._accepted()
         self._core.end(code, reason)
         await self._core.wait_closed()
+
+    def detach(
+        self,
+        on_message: Callable[[Self, In], Awaitable[None] | None] | None = None,
+        on_close: Callable[[Self, int, str], Awaitable[None] | None] | None = None,
+    ) -> None:
+        """Let the connection outlive its endpoint: return from the endpoint after this, and it stays, at a few KB.
+
+        Of the handshake only `id`, `user`, `client` and `state` stay; `websocket`, `headers` and what else comes from
+        it are gone when the endpoint has returned. All limits go on. Whatever the endpoint has not received goes to
+        `on_message`, one message at a time; while a handler waits, what arrives waits too, and then the reading stops.
+        An endpoint that raises after it has detached closes the connection all the same.
+
+        Args:
+            on_message: `(connection, message)`, a function or a coroutine function; without it messages are discarded.
+                What it raises is logged and closes the connection with 1011.
+            on_close: `(connection, code, reason)`, likewise, called once, when the connection has ended.
+
+        Raises:
+            RuntimeError: The connection is not accepted yet, is detached already, is received from by a task, or the
+                endpoint is a route of plain Starlette on a server class that is not Hubbub's.
+        """
+        if self._core.phase is Phase.CONNECTING:
+            raise RuntimeError("the connection is not accepted yet: await connection.accept() before detach()")
+        if self._core.ends_unseen:
+            raise RuntimeError(
+                "detach needs a FastAPI route with Depends(hub), or the server class of Hubbub: on another server a "
+                "Starlette endpoint has to stay as long as its connection"
+            )
+        self._core.detach(_Detached(self, on_message, on_close))
+
+    def _release(self) -> None:
+        """The endpoint of a detached connection has returned: let go of its handshake."""
+        websocket, self._websocket = self._websocket, None
+        if self._state is None and websocket is not None and websocket.scope.get("state"):
+            self._state = websocket.state
+        self._refusal = None
 
     # The same for Starlette's own methods
 
@@ -365,6 +470,38 @@ Exclude: TypeAlias = Connection[Any, Any] | Iterable[Connection[Any, Any]] | Non
 def core_of(connection: Connection[Any, Any]) -> CoreConnection:
     """Return what a connection is built on."""
     return connection._core
+
+
+class _Detached:
+    """The `Handlers` of a connection without an endpoint."""
+
+    __slots__ = ("_connection", "_on_close", "_on_message")
+
+    def __init__(
+        self,
+        connection: Connection[Any, Any],
+        on_message: Callable[[Any, Any], Awaitable[None] | None] | None,
+        on_close: Callable[[Any, int, str], Awaitable[None] | None] | None,
+    ) -> None:
+        self._connection = connection
+        self._on_message = on_message
+        self._on_close = on_close
+
+    def message(self, data: Data) -> Awaitable[None] | None:
+        connection = self._connection
+        if self._on_message is None:
+            connection._hub.counters.discarded += 1
+            return None
+        message, answer = connection._decode(data)
+        if message is not _NOTHING:
+            return self._on_message(connection, message)
+        return None if answer is None else connection._core.send_frame(answer)
+
+    def closed(self, code: int, reason: str) -> Awaitable[None] | None:
+        return None if self._on_close is None else self._on_close(self._connection, code, reason)
+
+    def released(self) -> None:
+        self._connection._release()
 
 
 def _raw_headers(headers: Iterable[tuple[bytes, bytes]] | Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ from ..errors import Denied
 from ..hub.admission import Admission
 from ..hub.connection import CoreConnection, Settings, current_connections
 from ..hub.hub import CoreHub
+from ..interfaces import TransportSettings
 from ..model import OnInvalid
 from .connection import Connection, core_of
 from .endpoint import EndpointEnd
@@ -98,8 +99,21 @@ class ConnectionDependency:
     def _settings_of(self, core: CoreHub) -> Settings:
         if self._settings is None or self._settings[0] is not core:
             own = () if self._admission is None else (self._admission(),)
-            settings = Settings(self._limits, self._outbox, self._on_invalid, (core.admission, *own))
-            self._settings = (core, settings)
+            self._settings = (
+                core,
+                Settings(
+                    self._limits,
+                    self._outbox,
+                    self._on_invalid,
+                    (core.admission, *own),
+                    TransportSettings(
+                        message_bytes=self._limits.message_bytes,
+                        message_fragments=self._limits.message_fragments,
+                        heartbeat=self._runtime.heartbeat,
+                        drain=self._runtime.drain,
+                    ),
+                ),
+            )
         return self._settings[1]
 
 

@@ -28,6 +28,7 @@ from ..errors import Denied
 from ..hub.connection import CoreConnection, Phase
 from ..hub.hub import CoreHub
 from ..model import CloseCode
+from ..server.fallback import AsgiTransport
 from .connection import shortened
 
 __all__ = ("EndpointEnd",)
@@ -99,7 +100,8 @@ class EndpointEnd:
             self._connection.abort()
             raise
         finally:
-            self._connection.discard_inbox()
+            if not self._connection.is_detached:
+                self._connection.discard_inbox()
         self._connection.abort()
         return False
 
@@ -143,9 +145,18 @@ class EndpointEnd:
                 reason = str(cause.detail)
             case _:
                 code = CloseCode.INTERNAL_ERROR
-        self._connection.end(code, shortened(reason))
-        await self._connection.wait_closed()
+        if self._connection.is_detached and code is CloseCode.NORMAL:
+            await self._outlive()
+        else:
+            self._connection.end(code, shortened(reason))
+            await self._connection.wait_closed()
         return error is None or code is not CloseCode.INTERNAL_ERROR
+
+    async def _outlive(self) -> None:
+        """The connection stays: let go of the endpoint; on a server of others its call is what keeps the connection."""
+        if isinstance(self._connection.transport, AsgiTransport):
+            self._connection.application_ended(CloseCode.NORMAL)
+            await self._connection.wait_closed()
 
 
 def _is_about_a_response(error: Exception | None) -> bool:

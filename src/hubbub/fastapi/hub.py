@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, Self
 import anyio.from_thread
 from starlette.requests import HTTPConnection
 
-from ..config import Limits, Outbox
+from ..config import Drain, Heartbeat, Limits, Outbox
 from ..hub.admission import Admission
 from ..hub.connection import CoreConnection
 from ..hub.hub import EVERYONE, user_channel
@@ -138,6 +138,8 @@ class Hub:
         broker: Where the hub publishes. This version knows `memory://`, one process.
         limits: How much it takes from its clients.
         outbox: What it keeps for a client that reads slowly.
+        heartbeat: How the server asks whether a client is there.
+        drain: How the server ends the connections when it stops.
         allowed_origins: Origins whose pages may connect beside the application's own, such as
             `("https://app.example.com",)`; `("*",)` lets everyone in.
         on_invalid: What becomes of a message that does not fit `Connection[In]`: `reply` answers with a JSON error and
@@ -155,18 +157,26 @@ class Hub:
         *,
         limits: Limits = Limits(),
         outbox: Outbox = Outbox(),
+        heartbeat: Heartbeat = Heartbeat(),
+        drain: Drain = Drain(),
         allowed_origins: Sequence[str] = (),
         on_invalid: OnInvalid = "reply",
         clock: Clock | None = None,
     ) -> None:
         if broker != _MEMORY:
             raise ValueError(f"broker {broker!r}: this version knows {_MEMORY!r} only; limits are given by name")
-        if not isinstance(limits, Limits) or not isinstance(outbox, Outbox):
-            raise TypeError("give the settings as limits=Limits(…) and outbox=Outbox(…)")
+        for name, value, kind in (
+            ("limits", limits, Limits),
+            ("outbox", outbox, Outbox),
+            ("heartbeat", heartbeat, Heartbeat),
+            ("drain", drain, Drain),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}={value!r}: give the settings as {name}={kind.__name__}(…)")
         self.limits = limits
         self.outbox = outbox
         self._on_invalid = on_invalid
-        self._runtime = Runtime(limits, allowed_origins, clock)
+        self._runtime = Runtime(limits, heartbeat, drain, allowed_origins, clock)
         self._endpoint = ConnectionDependency(
             self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True
         )

@@ -147,7 +147,7 @@ class _ActiveConnections(Sequence[WebSocket]):
 
     def _sockets(self) -> list[WebSocket]:
         facades = (connection.facade for connection in self._present())
-        return [facade.websocket for facade in facades if isinstance(facade, Connection)]
+        return [facade.websocket for facade in facades if isinstance(facade, Connection) and facade.has_websocket]
 
     def __len__(self) -> int:
         return len(self._present())

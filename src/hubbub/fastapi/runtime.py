@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.dependencies.models import Dependant
 
-from ..config import Limits
+from ..config import Drain, Heartbeat, Limits
 from ..hub.admission import Admission, open_file_limit
 from ..hub.hub import CoreHub
 from ..hub.origin import OriginPolicy
@@ -40,6 +40,8 @@ class Runtime:
 
     Args:
         limits: The hub's limits.
+        heartbeat: How the server asks whether a client is there.
+        drain: How the server ends the connections when it stops.
         allowed_origins: The origins beside the application's own.
         clock: The time, or `None` for the event loop's.
 
@@ -49,7 +51,16 @@ class Runtime:
         origins: Which pages may connect.
     """
 
-    def __init__(self, limits: Limits, allowed_origins: Sequence[str], clock: Clock | None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        heartbeat: Heartbeat,
+        drain: Drain,
+        allowed_origins: Sequence[str],
+        clock: Clock | None,
+    ) -> None:
+        self.heartbeat = heartbeat
+        self.drain = drain
         self.core: CoreHub | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.origins = OriginPolicy(allowed_origins)
@@ -86,7 +97,12 @@ class Runtime:
         limits = self._limits
         if limits.connections is None:
             limits = replace(limits, connections=open_file_limit())
-        self.core = CoreHub(clock=self._clock or loop, admission=Admission(limits), policy_of=self._policy_of)
+        self.core = CoreHub(
+            clock=self._clock or loop,
+            admission=Admission(limits),
+            policy_of=self._policy_of,
+            call_soon=loop.call_soon,
+        )
         self._entered = 0
         self._life = _Life.RUNNING
 

@@ -1,19 +1,18 @@
-"""One connection of a hub: its state, its inbox, its outbox and its end.
+"""One connection of a hub: its state, its inbox, its backlog and its end.
 
 Theory of operation. The transport calls in (`received`, `congested`, `writable`, `lost`), the hub and the endpoint call
 from the other side (`deliver`, `send_frame`, `take`, `end`); all of it happens in the loop's thread, and nothing is
 awaited between a check and the change that rests on it.
 
 Going out, a frame is written straight to the transport until the transport says that it is congested; from then on it
-waits in the outbox, which `writable` drains. So the outbox is empty whenever the transport is not congested, and one
-order holds for direct sends and publications alike. A publication that does not fit meets its policy; a direct send
-waits for room in `_waiting`, first come, first served, and is put in line by whoever makes the room, not when its
-task wakes up. Direct sends use only half of the outbox, or one endpoint that streams to a healthy client would have it
-closed as slow by the next broadcast.
+waits in the backlog, which `writable` drains. So there is no backlog whenever the transport is not congested, and one
+order holds for direct sends and publications alike.
 
 Coming in, messages pass the limits when they arrive and wait in the inbox for the endpoint; a full one stops the
 reading (see `state.inbox`). What was read before the peer closed is still delivered; after an end of our making nothing
-is.
+is. A detached connection has no endpoint: its handler gets one message at a time, in a task only if it has to wait.
+
+There may be very many connections, and most of them rest: inbox, backlog and timers are made when they are needed.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import enum
+import logging
 import secrets
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
 from ..config import Limits, Outbox
-from ..interfaces import Clock, Timer, Transport
+from ..interfaces import Clock, Timer, Transport, TransportSettings
 from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
 from ..state.inbox import Arrival, Inbox
-from ..state.outbox import OutboxQueue
 from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
+from .backlog import Backlog
 from .statistics import Counters
 
-__all__ = ("ConnectionEnded", "CoreConnection", "Owner", "Phase", "Settings", "current_connections")
+__all__ = ("ConnectionEnded", "CoreConnection", "Handlers", "Owner", "Phase", "Settings", "current_connections")
+
+logger = logging.getLogger("hubbub")
 
 SEND_DEADLINE_S = 10.0
 """How long a direct send waits for room before its client counts as slow."""
 CLOSE_DEADLINE_S = 5.0
 """How long a close waits for what is queued before it."""
-DIRECT_SHARE = 0.5
-"""The part of the outbox that direct sends may fill."""
 
 current_connections: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
     "hubbub_current_connections", default=()
@@ -93,11 +92,20 @@ class Owner(Protocol):
     def opened(self, connection: CoreConnection) -> None:
         """The connection is open."""
 
+    def settle(self, connection: CoreConnection) -> None:
+        """Hand over what is published to it and has not left yet."""
+
+    def flow_changed(self, connection: CoreConnection) -> None:
+        """It has become congested, or is so no more."""
+
     def ended(self, connection: CoreConnection) -> None:
         """It is open no more. Comes once after `opened`."""
 
     def released(self, connection: CoreConnection) -> None:
         """It holds nothing any more. Comes after `ended`."""
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +117,27 @@ class Settings:
         outbox: What is kept for it.
         on_invalid: What to do with an invalid message.
         admissions: The counts that a connection takes part in while it is connected.
+        transport: What its transport is asked for.
     """
 
     limits: Limits
     outbox: Outbox
     on_invalid: OnInvalid
     admissions: tuple[Admission, ...]
+    transport: TransportSettings = field(default_factory=TransportSettings)
 
 
-class _Sender(NamedTuple):
-    """A direct send that waits for room."""
+class Handlers(Protocol):
+    """What a detached connection calls."""
 
-    frame: PreparedFrame
-    waiter: asyncio.Future[None]
-    deadline: Timer
+    def message(self, data: Data) -> Awaitable[None] | None:
+        """Take a message; what this returns is awaited."""
+
+    def closed(self, code: int, reason: str) -> Awaitable[None] | None:
+        """The connection has ended; what this returns is awaited."""
+
+    def released(self) -> None:
+        """The endpoint has returned: what only an endpoint needs can go."""
 
 
 class CoreConnection:
@@ -137,7 +152,37 @@ class CoreConnection:
         facade: What the application sees of it.
         ends_unseen: Whether nobody says when its endpoint returns (plain Starlette): then what is sent is handed over
             before the send returns, or the last words would be lost with the server's close.
+        is_congested: Whether its transport is full.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_backlog",
+        "_close_timer",
+        "_closed",
+        "_handlers",
+        "_heard",
+        "_heard_at",
+        "_hub",
+        "_inbox",
+        "_is_handling",
+        "_opened_at",
+        "_pause_timer",
+        "_phase",
+        "_receiver",
+        "_silence_timer",
+        "_transport",
+        "_user",
+        "address",
+        "close_code",
+        "close_reason",
+        "ends_unseen",
+        "facade",
+        "id",
+        "is_admitted",
+        "is_congested",
+        "settings",
+    )
 
     def __init__(self, hub: Owner, settings: Settings, address: str | None) -> None:
         self.id = secrets.token_hex(8)
@@ -149,15 +194,16 @@ class CoreConnection:
         self.facade: object = None
         self.ends_unseen = False
         self.is_admitted = False
+        self.is_congested = False
         self._user: str | None = None
         self._phase = Phase.CONNECTING
         self._transport: Transport | None = None
-        self._inbox: Inbox[Data] = Inbox(settings.limits, hub.clock.time())
+        self._inbox: Inbox[Data] | None = None
         self._pause_timer: Timer | None = None
         self._receiver: asyncio.Future[None] | None = None
-        self._is_congested = False
-        self._outbox: OutboxQueue[PreparedFrame] | None = None
-        self._waiting: deque[_Sender] = deque()
+        self._handlers: Handlers | None = None
+        self._is_handling = False
+        self._backlog: Backlog | None = None
         self._closed: asyncio.Future[None] | None = None
         self._close_timer: Timer | None = None
         self._silence_timer: Timer | None = None
@@ -170,6 +216,12 @@ class CoreConnection:
     def phase(self) -> Phase:
         """Where the connection is in its life."""
         return self._phase
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it, once it is open."""
+        assert self._transport is not None
+        return self._transport
 
     @property
     def user(self) -> str | None:
@@ -187,8 +239,8 @@ class CoreConnection:
     @property
     def queued_bytes(self) -> int:
         """Bytes in the outbox, and those of the senders that wait for room in it."""
-        waiting = sum(sender.frame.size for sender in tuple(self._waiting))
-        return waiting + (self._outbox.bytes if self._outbox is not None else 0)
+        backlog = self._backlog
+        return 0 if backlog is None else backlog.bytes
 
     def _enter(self, phase: Phase) -> None:
         if phase not in _NEXT[self._phase]:
@@ -199,11 +251,10 @@ class CoreConnection:
         """Begin: the handshake is done and `transport` carries the connection. It has been admitted before."""
         self._enter(Phase.OPEN)
         self._transport = transport
-        now = self._opened_at = self._heard_at = self._hub.clock.time()
-        self._inbox = Inbox(self.settings.limits, now)
+        self._opened_at = self._heard_at = self._hub.clock.time()
         self._hub.opened(self)
         self._watch_silence()
-        transport.start(self)
+        transport.start(self, self.settings.transport)
 
     def fail(self) -> None:
         """The handshake of an admitted connection failed: it never opens."""
@@ -217,15 +268,17 @@ class CoreConnection:
         """
         if self._phase is not Phase.OPEN:
             return
-        assert self._transport is not None
+        self._hub.settle(self)
+        if self._phase is not Phase.OPEN:  # that was too much for it
+            return
         self._enter(Phase.CLOSING)
         self._set_end(code, reason)
         self.discard_inbox()
-        if code == CloseCode.SLOW or (not self._outbox and not self._is_congested):
-            self._discard_outbox()
-            self._transport.close(code, reason)
+        if code == CloseCode.SLOW or not self.is_congested:
+            self._discard_backlog()
+            self.transport.close(code, reason)
         if self.phase is not Phase.CLOSED:
-            self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self._transport.abort)
+            self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self.transport.abort)
 
     def abort(self) -> None:
         """End without a close frame, unless it has never opened."""
@@ -253,39 +306,31 @@ class CoreConnection:
             self._silence_timer = None
         self._cancel_pause_timer()
         self._wake_receiver()
-        while self._waiting:
-            sender = self._waiting.popleft()
-            sender.deadline.cancel()
-            if not sender.waiter.done():
-                sender.waiter.set_exception(ConnectionEnded(code, reason))
+        if self._backlog is not None:
+            self._backlog.fail(lambda: ConnectionEnded(code, reason))
 
     def discard_inbox(self) -> None:
         """Throw away and count what has arrived: nobody will receive it."""
-        self._hub.counters.discarded += self._inbox.clear()
+        if self._inbox is not None:
+            self._hub.counters.discarded += self._inbox.clear()
 
-    def _discard_outbox(self) -> None:
-        if self._outbox is not None:
-            self._hub.counters.discarded += len(self._outbox)
-            self._outbox = None
+    def _discard_backlog(self) -> None:
+        if self._backlog is not None:
+            self._hub.counters.discarded += len(self._backlog)
+            self._backlog = None
 
     # Going out
 
-    def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> bool:
-        """Take a publication of `channel`; return whether it is to be handed over before the sender goes on."""
+    def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> None:
+        """Take a publication of `channel`."""
         if self._phase is not Phase.OPEN:
-            return False
-        counters = self._hub.counters
-        if not self._is_congested:
-            counters.deliveries += 1
-            counters.bytes_sent += frame.size
-            assert self._transport is not None
-            self._transport.write(frame)
-            return self.ends_unseen
+            return
+        if not self.is_congested:
+            self._put(frame)
+            return
         policy = policy or self.settings.outbox.policy
-        # Where publications may be dropped they leave the same room as direct sends while one of those waits: or they
-        # would take all room that comes, and a client that reads would be closed as slow.
-        share = DIRECT_SHARE if self._waiting and policy != "disconnect" else 1.0
-        queued, lost = self._queue().offer(frame, frame.size, channel, policy, share)
+        counters = self._hub.counters
+        queued, lost = self._the_backlog().offer(frame, channel, policy)
         if lost:
             counters.dropped[policy] += lost
         if queued:
@@ -294,6 +339,15 @@ class CoreConnection:
             self._let_in()  # what was pushed out may have been larger
         elif policy == "disconnect":
             self.end(CloseCode.SLOW, "slow")
+
+    def send_now(self, frame: PreparedFrame) -> bool:
+        """Send to this one connection if that needs no waiting; return whether it was sent."""
+        if self._phase is not Phase.OPEN or self.ends_unseen:
+            return False
+        self._hub.settle(self)
+        if self.is_congested:
+            return False
+        self._put(frame)
         return True
 
     async def send_frame(self, frame: PreparedFrame) -> None:
@@ -305,10 +359,12 @@ class CoreConnection:
         Raises:
             ConnectionEnded: This is the connection's own endpoint, and the connection has ended.
         """
+        self._hub.settle(self)
         if self._phase is not Phase.OPEN:
             self._undelivered(ConnectionEnded(self.close_code, self.close_reason))
             return
-        if not self._waiting and self._has_room(frame):
+        backlog = self._backlog
+        if backlog is None or (not backlog.has_waiting and backlog.has_room(frame)):
             self._put(frame)
             if self.ends_unseen:
                 await asyncio.sleep(0)
@@ -317,69 +373,70 @@ class CoreConnection:
         deadline = self._hub.call_later(
             SEND_DEADLINE_S, lambda: None if waiter.done() else self.end(CloseCode.SLOW, "slow")
         )
-        sender = _Sender(frame, waiter, deadline)
-        self._waiting.append(sender)
-        waiter.add_done_callback(lambda waiter: self._gave_up(sender) if waiter.cancelled() else None)
+        backlog.wait(frame, waiter, deadline)
+        waiter.add_done_callback(lambda waiter: self._gave_up(waiter) if waiter.cancelled() else None)
         try:
             await waiter
         except ConnectionEnded as ended:
             self._undelivered(ended)
 
-    def _gave_up(self, sender: _Sender) -> None:
+    def _gave_up(self, waiter: asyncio.Future[None]) -> None:
         """A waiting sender was cancelled: it holds nobody up who waits behind it."""
-        sender.deadline.cancel()
-        if sender in self._waiting:
-            self._waiting.remove(sender)
+        if self._backlog is not None:
+            self._backlog.give_up(waiter)
             self._let_in()
 
     def _let_in(self) -> None:
         """Put waiting senders in line, as far as there is room."""
-        while self._waiting and (self._waiting[0].waiter.done() or self._has_room(self._waiting[0].frame)):
-            sender = self._waiting.popleft()
-            sender.deadline.cancel()
-            if not sender.waiter.done():
-                self._put(sender.frame)
-                sender.waiter.set_result(None)
+        backlog = self._backlog
+        while backlog is not None and (frame := backlog.first_waiting()) is not None:
+            if self.is_congested and not backlog.has_room(frame):
+                return
+            backlog.let_in()
+            self._put(frame)
 
     def _undelivered(self, ended: ConnectionEnded) -> None:
         self._hub.counters.undelivered += 1
         if self.id in current_connections.get():
             raise ended
 
-    def _queue(self) -> OutboxQueue[PreparedFrame]:
-        if self._outbox is None:
-            self._outbox = OutboxQueue(self.settings.outbox.bytes)
-        return self._outbox
-
-    def _has_room(self, frame: PreparedFrame) -> bool:
-        return not self._is_congested or self._queue().has_room(frame.size, DIRECT_SHARE)
+    def _the_backlog(self) -> Backlog:
+        if self._backlog is None:
+            self._backlog = Backlog(self.settings.outbox.bytes)
+        return self._backlog
 
     def _put(self, frame: PreparedFrame) -> None:
-        self._hub.counters.deliveries += 1
-        self._hub.counters.bytes_sent += frame.size
-        if self._is_congested:
-            self._queue().put(frame, frame.size)
+        counters = self._hub.counters
+        counters.deliveries += 1
+        counters.bytes_sent += frame.size
+        if self.is_congested:
+            self._the_backlog().put(frame)
         else:
-            assert self._transport is not None
-            self._transport.write(frame)
+            self._transport.write(frame)  # type: ignore[union-attr]  # it is open
 
     def congested(self) -> None:
         """The transport is full (see `TransportUser`)."""
-        self._is_congested = True
+        if not self.is_congested:
+            self.is_congested = True
+            self._the_backlog()
+            self._flow_changed()
 
     def writable(self) -> None:
-        """The transport has room: drain the outbox, then let waiting senders in (see `TransportUser`)."""
-        self._is_congested = False
-        assert self._transport is not None
-        while not self._is_congested and self._outbox is not None:
-            frame = self._outbox.pop()
-            if frame is None:
-                self._outbox = None
-            else:
-                self._transport.write(frame)
+        """The transport has room: drain the backlog, then let waiting senders in (see `TransportUser`)."""
+        self.is_congested = False
+        while not self.is_congested and self._backlog is not None and (frame := self._backlog.pop()) is not None:
+            self.transport.write(frame)
         self._let_in()
-        if self._phase is Phase.CLOSING and not self._is_congested:
-            self._transport.close(self.close_code, self.close_reason)
+        if self.is_congested:
+            return
+        self._backlog = None
+        self._flow_changed()
+        if self._phase is Phase.CLOSING:
+            self.transport.close(self.close_code, self.close_reason)
+
+    def _flow_changed(self) -> None:
+        if self.transport.sharing is not None:  # else the fan-out asks it each time
+            self._hub.flow_changed(self)
 
     # Coming in
 
@@ -394,12 +451,13 @@ class CoreConnection:
         counters.bytes_received += size
         now = self._hub.clock.time()
         self._heard_at, self._heard = now, True
-        match self._inbox.put(data, size, now):
+        inbox = self._the_inbox(now)
+        match inbox.put(data, size, now):
             case Arrival.TAKEN:
                 self._wake_receiver()
             case Arrival.FILLED:
                 self._wake_receiver()
-                self._pause_reading()
+                self._pause_reading(inbox)
             case Arrival.DISCARDED:
                 counters.discarded += 1
             case Arrival.TOO_BIG:
@@ -407,13 +465,24 @@ class CoreConnection:
             case Arrival.TOO_MANY:
                 self._violate("messages_per_s")
 
-    def _pause_reading(self) -> None:
-        self._pause_timer = self._hub.clock.call_at(self._inbox.pause_ends_at(), self._end_long_pause)
-        assert self._transport is not None
-        self._transport.pause_reading()
+    def control_received(self) -> None:
+        """A ping has arrived, or a pong that was not asked for (see `TransportUser`)."""
+        now = self._hub.clock.time()
+        if self._phase is Phase.OPEN and not self._the_inbox(now).count(now):
+            self._violate("messages_per_s")
+
+    def _the_inbox(self, now: float) -> Inbox[Data]:
+        if self._inbox is None:
+            self._inbox = Inbox(self.settings.limits, now)
+        return self._inbox
+
+    def _pause_reading(self, inbox: Inbox[Data]) -> None:
+        self._pause_timer = self._hub.clock.call_at(inbox.pause_ends_at(), self._end_long_pause)
+        self.transport.pause_reading()
 
     def _end_long_pause(self) -> None:
         """Read on although the inbox is full, if the endpoint has taken nothing for long."""
+        assert self._inbox is not None
         due = self._inbox.pause_ends_at()
         if due > self._hub.clock.time():
             self._pause_timer = self._hub.clock.call_at(due, self._end_long_pause)
@@ -421,16 +490,28 @@ class CoreConnection:
             self._inbox.discard()
             self._resume_reading()
 
+    def take_now(self) -> Data | None:
+        """Return the next message if it has come."""
+        inbox = self._inbox
+        if not inbox:
+            return None
+        data = inbox.take(self._hub.clock.time())
+        if not inbox and inbox.is_paused:
+            self._resume_reading()
+        return data
+
     async def take(self) -> Data:
         """Return the next message, waiting for it.
 
         Raises:
             ConnectionEnded: There will be none.
-            RuntimeError: Another task is waiting already.
+            RuntimeError: Another task is waiting already, or the connection is detached.
         """
-        while not self._inbox:
+        while (data := self.take_now()) is None:
             if self._phase is not Phase.OPEN:
                 raise ConnectionEnded(self.close_code, self.close_reason)
+            if self._handlers is not None:
+                raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
             if self._receiver is not None:
                 raise RuntimeError("another task is receiving: let one task receive and pass it on")
             self._receiver = asyncio.get_running_loop().create_future()
@@ -438,20 +519,17 @@ class CoreConnection:
                 await self._receiver
             finally:
                 self._receiver = None
-        data = self._inbox.take(self._hub.clock.time())
-        if not self._inbox and self._inbox.is_paused:
-            self._resume_reading()
         return data
 
     def _resume_reading(self) -> None:
         self._cancel_pause_timer()
         if self._phase is not Phase.OPEN:
             return
+        assert self._inbox is not None
         now = self._hub.clock.time()
         self._heard_at = now  # we did not read: the client was not silent
         self._inbox.resume(now)
-        assert self._transport is not None
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def _cancel_pause_timer(self) -> None:
         if self._pause_timer is not None:
@@ -459,8 +537,11 @@ class CoreConnection:
             self._pause_timer = None
 
     def _wake_receiver(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(None)
+        if self._receiver is not None:
+            if not self._receiver.done():
+                self._receiver.set_result(None)
+        elif self._handlers is not None and not self._is_handling:
+            self._handle(self._handlers)
 
     def _watch_silence(self) -> None:
         """Arm one timer for the next moment at which the client could have been silent for too long."""
@@ -469,7 +550,8 @@ class CoreConnection:
         if limits.first_message_s is not None and not self._heard:
             due.append((self._opened_at + limits.first_message_s, "first_message_s"))
         if limits.idle_s is not None:
-            since = self._hub.clock.time() if self._inbox.is_paused else self._heard_at
+            is_paused = self._inbox is not None and self._inbox.is_paused
+            since = self._hub.clock.time() if is_paused else self._heard_at
             due.append((since + limits.idle_s, "idle_s"))
         if not due:
             self._silence_timer = None
@@ -480,14 +562,93 @@ class CoreConnection:
         else:
             self._silence_timer = self._hub.clock.call_at(when, self._watch_silence)
 
+    # Detached: without an endpoint
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the connection outlives its endpoint."""
+        return self._handlers is not None
+
+    def detach(self, handlers: Handlers) -> None:
+        """Call the handlers from now on; the connection goes on when its endpoint has returned.
+
+        Raises:
+            RuntimeError: A task is receiving, or the connection is detached already.
+        """
+        if self._handlers is not None:
+            raise RuntimeError("the connection is detached already")
+        if self._receiver is not None:
+            raise RuntimeError("a task is receiving: detach when none is, and give detach(on_message=…)")
+        self._handlers = handlers
+        self._wake_receiver()
+
+    def application_ended(self, code: int) -> None:
+        """The endpoint has returned or raised (see `TransportUser`)."""
+        if self._handlers is None or code != CloseCode.NORMAL:
+            self.end(code)
+        if self._handlers is not None:
+            self._handlers.released()
+
+    def _handle(self, handlers: Handlers) -> None:
+        """Give the handler what has arrived, for as long as it does not have to wait."""
+        self._is_handling = True
+        while (data := self.take_now()) is not None:
+            try:
+                outcome = handlers.message(data)
+            except Exception:
+                self._handler_failed()
+                continue
+            if outcome is not None:
+                self._hub.own(asyncio.get_running_loop().create_task(self._handle_on(handlers, outcome)))
+                return
+        self._handled(handlers)
+
+    async def _handle_on(self, handlers: Handlers, outcome: Awaitable[None]) -> None:
+        """Wait for the handler, and give it what has arrived meanwhile."""
+        waits: Awaitable[None] | None = outcome
+        try:
+            while waits is not None:
+                await waits
+                data = self.take_now()
+                waits = None if data is None else handlers.message(data)
+        except Exception:
+            self._handler_failed()
+        finally:
+            self._handled(handlers)
+
+    def _handled(self, handlers: Handlers) -> None:
+        self._is_handling = False
+        if self._phase is not Phase.OPEN:
+            self._tell_closed(handlers)
+
+    def _handler_failed(self) -> None:
+        logger.exception("the message handler of connection %s failed", self.id)
+        self.end(CloseCode.INTERNAL_ERROR)
+
+    def _tell_closed(self, handlers: Handlers) -> None:
+        self._hub.own(asyncio.get_running_loop().create_task(self._call_closed(handlers)))
+
+    async def _call_closed(self, handlers: Handlers) -> None:
+        try:
+            outcome = handlers.closed(self.close_code, self.close_reason)
+            if outcome is not None:
+                await outcome
+        except Exception:
+            logger.exception("the close handler of connection %s failed", self.id)
+
     # The end
+
+    def draining(self) -> None:
+        """The server stops (see `TransportUser`)."""
+        self.end(CloseCode.SERVICE_RESTART)
 
     def lost(self, code: int, reason: str) -> None:
         """The transport has let go (see `TransportUser`)."""
-        if self._phase is Phase.OPEN:
-            self._set_end(code, reason)
+        was_open = self._phase is Phase.OPEN
         self._enter(Phase.CLOSED)
-        self._discard_outbox()
+        if was_open:
+            self._set_end(code, reason)
+        self._discard_backlog()
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None

@@ -6,6 +6,7 @@ on these reserved channels, so there is one way to reach many.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from ..errors import Denied
@@ -15,7 +16,7 @@ from ..state.index import ChannelIndex
 from ..wire.prepared import payload_size
 from .admission import Admission
 from .connection import CoreConnection
-from .fanout import fan_out, prepare
+from .fanout import Fanout, prepare
 from .statistics import Counters, Statistics
 
 __all__ = ("EVERYONE", "CoreHub", "user_channel")
@@ -36,6 +37,7 @@ class CoreHub:
         clock: The time, and calls at a time.
         admission: The counts against the hub's own limits.
         policy_of: The policy that a channel's family has declared, or `None`.
+        call_soon: Calls a function at the end of the loop's turn.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class CoreHub:
         clock: Clock,
         admission: Admission,
         policy_of: Callable[[str], OutboxPolicy | None],
+        call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.clock = clock
         self.admission = admission
@@ -54,10 +57,17 @@ class CoreHub:
         self._policy_of = policy_of
         self._policies: dict[str, OutboxPolicy | None] = {}
         self._index: ChannelIndex[CoreConnection] = ChannelIndex()
+        self._fanout = Fanout(self._index, self.counters, call_soon)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once in so many seconds."""
         return self.clock.call_at(self.clock.time() + seconds, callback)
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it is done: the loop alone would not."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # Coming and going
 
@@ -93,6 +103,7 @@ class CoreHub:
         """A connection is open no more: nobody finds it, and it hears nothing."""
         self.counters.closed[int(connection.close_code)] += 1
         del self.connections[connection.id]
+        self.flow_changed(connection)
         for channel in self._index.remove(connection):
             del self._policies[channel]
 
@@ -128,8 +139,18 @@ class CoreHub:
 
     def leave(self, connection: CoreConnection, channel: str) -> None:
         """Let a connection hear a channel no more; leaving one that it does not hear does nothing."""
+        self._fanout.settle(connection)
+        self._fanout.forget_plans((channel,))
         if self._index.leave(channel, connection).edge:
             del self._policies[channel]
+
+    def settle(self, connection: CoreConnection) -> None:
+        """Hand over what is published to a connection and waits for the end of the loop's turn."""
+        self._fanout.settle(connection)
+
+    def flow_changed(self, connection: CoreConnection) -> None:
+        """A connection has become congested, or writable."""
+        self._fanout.forget_plans(self._index.channels(connection))
 
     def channels_of(self, connection: CoreConnection) -> frozenset[str]:
         """Return the public channels that a connection hears."""
@@ -152,10 +173,9 @@ class CoreHub:
         """
         frame = prepare(message)
         self.counters.published += 1
-        recipients = self._index.subscribers(channel)
-        if not recipients:
+        if not self._index.count(channel):
             return False
-        return fan_out(frame, channel, self._policies[channel], recipients, exclude)
+        return self._fanout.publish(channel, frame, self._policies[channel], exclude)
 
     def statistics(self) -> Statistics:
         """Return what the hub has seen and what it holds now."""
@@ -168,7 +188,10 @@ class CoreHub:
         )
 
     def _join(self, connection: CoreConnection, channel: str) -> None:
-        if self._index.join(channel, connection).edge:
+        change = self._index.join(channel, connection)
+        if change.changed:
+            self._fanout.joined(connection, channel)
+        if change.edge:
             self._policies[channel] = None if channel.startswith("$") else self._policy_of(channel)
 
     def _over(self, limit: str, reason: str) -> Denied:

@@ -1,1 +1,5 @@
-"""What carries a connection: today the fallback over any ASGI server."""
+"""What carries a connection: the server class for uvicorn, and the fallback over any ASGI server."""
+
+from .protocol import WebSocketProtocol
+
+__all__ = ("WebSocketProtocol",)

@@ -19,7 +19,7 @@ from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 
-from ..interfaces import TransportUser
+from ..interfaces import Sharing, TransportSettings, TransportUser
 from ..model import CloseCode
 from ..wire.prepared import PreparedFrame
 
@@ -59,7 +59,10 @@ class AsgiTransport:
         """Payload bytes that wait for the server to take them."""
         return sum(frame.size for frame in self._frames) + (self._under_way or 0)
 
-    def start(self, user: TransportUser) -> None:
+    round_trip_s: float | None = None
+    sharing: Sharing | None = None
+
+    def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """Begin to read (see `Transport`)."""
         self._user = user
         self._context = contextvars.copy_context()

@@ -73,7 +73,7 @@ class Inbox(Generic[M]):
         """Take a message of `size` bytes that has arrived, if the limits allow it."""
         if self._limit is not None and size > self._limit:
             return Arrival.TOO_BIG
-        if self._bucket is not None and not self._bucket.take(now):
+        if not self.count(now):
             return Arrival.TOO_MANY
         if self._discards and self._is_full():
             return Arrival.DISCARDED
@@ -83,6 +83,10 @@ class Inbox(Generic[M]):
             return Arrival.TAKEN
         self._paused_at = self._taken_at = now
         return Arrival.FILLED
+
+    def count(self, now: float) -> bool:
+        """Count something that has arrived against the rate, and return whether that allows it."""
+        return self._bucket is None or self._bucket.take(now)
 
     def take(self, now: float) -> M:
         """Return the oldest message; there must be one."""

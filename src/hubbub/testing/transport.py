@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..interfaces import TransportUser
+from ..interfaces import Sharing, TransportSettings, TransportUser
 from ..model import CloseCode, Data
 from ..wire.prepared import PreparedFrame
 
@@ -22,6 +22,9 @@ class RecordingTransport:
         closed: Close code and reason, once the connection was closed by its hub.
         is_reading: Whether the hub wants messages.
     """
+
+    round_trip_s: float | None = None
+    sharing: Sharing | None = None
 
     def __init__(self, high_water: int = 65_536) -> None:
         self.written: list[Data] = []
@@ -70,7 +73,7 @@ class RecordingTransport:
 
     # What the hub does
 
-    def start(self, user: TransportUser) -> None:
+    def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """See `Transport`."""
         self._user = user
 

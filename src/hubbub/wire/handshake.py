@@ -14,7 +14,17 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
-__all__ = ("ExtensionOffer", "Headers", "Opening", "Rejected", "Request", "accept_key", "open_handshake", "parse_head")
+__all__ = (
+    "ExtensionOffer",
+    "Headers",
+    "Opening",
+    "Rejected",
+    "Request",
+    "accept_key",
+    "is_field",
+    "open_handshake",
+    "parse_head",
+)
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in their order, names in lower case."""
@@ -113,6 +123,11 @@ def open_handshake(request: Request) -> Opening:
     )
 
 
+def is_field(name: bytes, value: bytes) -> bool:
+    """Return whether a header field can stand in a head (RFC 9110 sections 5.1 and 5.5)."""
+    return _TOKEN.fullmatch(name) is not None and _VALUE.fullmatch(value) is not None
+
+
 def accept_key(key: bytes) -> bytes:
     """Return what `Sec-WebSocket-Accept` answers to `Sec-WebSocket-Key` (section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
@@ -125,7 +140,7 @@ def _bad(reason: str) -> Rejected:
 def _field(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
     value = value.strip(b" \t")
-    if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+    if not colon or not is_field(name, value):
         raise _bad("a header is malformed")
     return name.lower(), value
 

@@ -5,9 +5,12 @@ before it is checked, and everything is checked as early as its bytes allow: a h
 size and the number of fragments before memory is taken, UTF-8 in the part of a payload that has arrived. The first
 fault ends the parser: `fault` then says which close code the peer has earned, and the events before it still count.
 
-A frame that has arrived whole, as nearly all have, is handled in one go (`_whole`). One that has not is unmasked and
-collected in pieces (`_piece`), in one `bytearray` a message, so that a peer which sends bytes one by one costs no more
-memory than its bytes.
+A message that has arrived whole in one frame, as nearly all have, is handled at once (`_only`); so is any other frame
+that has (`_whole`). One that has not is unmasked and collected in pieces (`_piece`), in one `bytearray` a message, so
+that a peer which sends bytes one by one costs no more memory than its bytes.
+
+One `feed` takes only so many frames, or a peer that sends tiny ones would hold up all others for as long as 256 KiB of
+them last: `has_more` then says that the rest is to be asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ _MASKED = 0x80
 _LENGTH = 0x7F
 _CONTROL = 0x08
 _KEY_BYTES = 4
+_FINAL_TEXT = _FIN | Opcode.TEXT
+_FINAL_BINARY = _FIN | Opcode.BINARY
 _KNOWN = frozenset(Opcode)
 _CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 """Close codes that may stand in a frame (section 7.4, and the IANA registry for 1012 to 1014)."""
@@ -101,18 +106,46 @@ class Parser:
         max_bytes: Size of a message at most, decompressed; `None` for any.
         max_fragments: Frames of one message at most; `None` for any.
         inflater: Decompresses messages, if that was negotiated.
+        frames_at_once: Frames that one `feed` takes at most; `None` for any.
 
     Attributes:
         fault: Why the parser has stopped, once it has.
+        has_more: Whether the last `feed` has left frames for the next one, which may bring no new bytes.
     """
 
+    __slots__ = (
+        "_allowed",
+        "_buffer",
+        "_closed",
+        "_control",
+        "_first",
+        "_frames_at_once",
+        "_inflater",
+        "_key",
+        "_left",
+        "_max_bytes",
+        "_max_fragments",
+        "_message",
+        "_rests",
+        "_taken",
+        "fault",
+        "has_more",
+    )
+
     def __init__(
-        self, *, max_bytes: int | None = None, max_fragments: int | None = None, inflater: Inflater | None = None
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_fragments: int | None = None,
+        inflater: Inflater | None = None,
+        frames_at_once: int | None = None,
     ) -> None:
         self.fault: Fault | None = None
+        self.has_more = False
         self._max_bytes = max_bytes
         self._max_fragments = max_fragments
         self._inflater = inflater
+        self._frames_at_once = frames_at_once
         self._allowed = _FIN | _OPCODE | (COMPRESSED if inflater is not None else 0)
         self._buffer = b""
         self._message: _Message | None = None
@@ -121,38 +154,83 @@ class Parser:
         self._key = b""
         self._left = 0
         self._taken = 0
-        self._control = bytearray()
+        self._control = b""
         self._closed = False
+        self._rests = True
 
     @property
     def is_idle(self) -> bool:
         """Whether the parser is between messages, with nothing begun."""
         return not self._buffer and not self._left and self._message is None
 
+    def limit(self, max_bytes: int | None, max_fragments: int | None) -> None:
+        """Replace the limits, for what has not come yet."""
+        self._max_bytes = max_bytes
+        self._max_fragments = max_fragments
+
     def feed(self, data: bytes) -> list[Event]:
         """Take what has arrived and return what it completes.
 
         After a close frame and after a fault everything is ignored (section 5.5.1).
         """
+        if self._rests and (message := self._only(data)) is not None:
+            return [message]
         events: list[Event] = []
-        if self.fault is not None or self._closed:
-            return events
+        if self.fault is None and not self._closed:
+            self._take(data, events)
+            self._rests = self.is_idle and self.fault is None and not self._closed
+        return events
+
+    def _only(self, data: bytes) -> Data | None:
+        """Return the message that `data` is, if it is just one in one frame, and nothing is wrong with it."""
+        size = len(data)
+        if size < 2 + _KEY_BYTES:
+            return None
+        first, length = data[0], data[1] - _MASKED
+        if first != _FINAL_TEXT and first != _FINAL_BINARY:
+            return None
+        start = 2 + _KEY_BYTES
+        if length == 126:
+            start += 2
+            length = data[2] << 8 | data[3]
+            if length < 126:
+                return None
+        elif length == 127:
+            return None
+        if start + length != size or (self._max_bytes is not None and length > self._max_bytes):
+            return None
+        payload = mask(data[start:], data[start - _KEY_BYTES : start])
+        if first == _FINAL_BINARY:
+            return payload
+        try:
+            return payload.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def _take(self, data: bytes, events: list[Event]) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         try:
             self._parse(data, events)
         except Fault as fault:
-            self.fault = fault
-            self._message = None
+            # Not this one: its traceback, and that of the error behind it, would keep all that was being worked on.
+            self.fault = Fault(fault.code, fault.reason)
+            self._release()
         except UnicodeDecodeError:
             self.fault = Fault(CloseCode.INVALID_PAYLOAD, "invalid UTF-8")
-            self._message = None
-        return events
+            self._release()
 
     def _parse(self, data: bytes, events: list[Event]) -> None:
         position, end = 0, len(data)
+        frames = 0
+        self.has_more = False
         while position < end and not self._closed:
+            if frames == self._frames_at_once:
+                self.has_more = True
+                self._buffer = data[position:]
+                return
+            frames += 1
             if self._left:
                 chunk = data[position : position + self._left]
                 position += len(chunk)
@@ -239,7 +317,7 @@ class Parser:
         """Take note of a frame whose payload has not arrived whole."""
         self._taken = 0
         if self._first & _CONTROL:
-            self._control.clear()
+            self._control = b""
         else:
             self._open_message()
 
@@ -253,7 +331,7 @@ class Parser:
             return
         self._control += payload
         if not self._left:
-            self._take_control(self._first & _OPCODE, bytes(self._control), events)
+            self._take_control(self._first & _OPCODE, self._control, events)
 
     def _open_message(self) -> _Message:
         if self._message is None:
@@ -284,7 +362,12 @@ class Parser:
         else:
             events.append(_closed(payload))
             self._closed = True
-            self._message = None
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of what only a parser that goes on needs; zlib holds 40 KB for a message that is under way."""
+        self._message = None
+        self._inflater = None
 
 
 def _most_compressed(size: int) -> int:

@@ -1,10 +1,22 @@
-"""A message that is encoded once, however many connections hear it."""
+"""A message that is encoded once, however many connections hear it.
+
+What a connection writes depends on what was negotiated with its peer, but for one `Encoding` it is the same for all. So
+a fan-out asks the encoding once and hands the same object to everyone.
+"""
 
 from __future__ import annotations
 
-from ..model import Data
+from collections.abc import Callable
+from functools import cache
 
-__all__ = ("PreparedFrame", "payload_size")
+from ..model import Data
+from .deflate import compress
+from .frames import COMPRESSED, Opcode, frame
+
+__all__ = ("Encoding", "PreparedFrame", "deflated", "payload_size", "plain")
+
+_SMALLEST_COMPRESSED = 64
+"""Payloads below this are sent as they are: deflate makes them hardly smaller."""
 
 
 def payload_size(data: Data) -> int:
@@ -19,7 +31,7 @@ def payload_size(data: Data) -> int:
 
 
 class PreparedFrame:
-    """One message's payload with its size on the wire.
+    """One message with its size on the wire, and its frames, each built at most once.
 
     Args:
         data: `str` for a text message, `bytes` for a binary one.
@@ -29,8 +41,57 @@ class PreparedFrame:
         UnicodeEncodeError: The text cannot be encoded as UTF-8.
     """
 
-    __slots__ = ("data", "size")
+    __slots__ = ("_deflated", "_plain", "data", "size")
 
     def __init__(self, data: Data, size: int | None = None) -> None:
         self.data = data
         self.size = payload_size(data) if size is None else size
+        self._plain: bytes | None = None
+        self._deflated: dict[int, bytes] | None = None
+
+    @property
+    def plain(self) -> bytes:
+        """The message as one frame."""
+        if self._plain is None:
+            self._plain = frame(*self._payload())
+        return self._plain
+
+    def deflated(self, window_bits: int) -> bytes:
+        """Return the message as one frame, compressed on its own; as it is where that makes it no smaller.
+
+        Args:
+            window_bits: What was negotiated (see `wire.deflate.negotiate`).
+        """
+        if self.size < _SMALLEST_COMPRESSED:
+            return self.plain
+        if self._deflated is None:
+            self._deflated = {}
+        if window_bits not in self._deflated:
+            opcode, payload = self._payload()
+            compressed = frame(opcode, compress(payload, window_bits), COMPRESSED)
+            self._deflated[window_bits] = compressed if len(compressed) < len(self.plain) else self.plain
+        return self._deflated[window_bits]
+
+    def _payload(self) -> tuple[Opcode, bytes]:
+        if isinstance(self.data, str):
+            return Opcode.TEXT, self.data.encode()
+        return Opcode.BINARY, self.data
+
+
+Encoding = Callable[[tuple[PreparedFrame, ...]], bytes]
+"""Makes of messages what transports of one kind write. The same function stands for the same outcome."""
+
+
+def plain(frames: tuple[PreparedFrame, ...]) -> bytes:
+    """Return the frames of the messages, joined."""
+    return frames[0].plain if len(frames) == 1 else b"".join([frame.plain for frame in frames])
+
+
+@cache
+def deflated(window_bits: int) -> Encoding:
+    """Return the encoding of connections that have negotiated permessage-deflate with so many window bits."""
+
+    def encode(frames: tuple[PreparedFrame, ...]) -> bytes:
+        return b"".join([frame.deflated(window_bits) for frame in frames])
+
+    return encode
