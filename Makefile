@@ -4,12 +4,13 @@ PYTHON ?= python3
 PORT ?= 8000
 WORKERS ?= 2
 ARGS ?=
+SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench matrix coverage clean help browser
+.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clean help browser
 
 demo: $(VENV)/.demo  ## serve the example applications on http://127.0.0.1:8000 (PORT=9000 moves them)
 	@$(BIN)/python scripts/demo.py $(PORT)
@@ -23,8 +24,11 @@ check: $(VENV)/.develop  ## lint, formatting, types, layers and exports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
 
-bench: $(VENV)/.develop  ## run the benchmarks
+bench: $(VENV)/.develop  ## measure Hubbub beside what else is installed (ARGS="fanout1 echo --rounds 5" for some)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.develop  ## install what the benchmarks measure beside Hubbub
+	$(BIN)/python -m benchmarks --setup
 
 matrix: browser  ## run the tests on every Python from 3.11 on that this machine has
 	@WORKERS=$(WORKERS) scripts/matrix.sh $(ARGS)
@@ -35,18 +39,28 @@ coverage: browser $(VENV)/.develop  ## run the tests and report the lines and br
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+fuzz: $(VENV)/.fuzz  ## look for what breaks the wire layer, for SECONDS=60 in all
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+autobahn: $(VENV)/.develop  ## run the Autobahn testsuite, which needs Python 2.7 (PYTHON2=/path/to/python2.7)
+	$(BIN)/python -m conformance $(if $(PYTHON2),--python2 $(PYTHON2)) $(ARGS)
+
 clean:  ## remove the environments, caches and everything built
 	rm -rf .venv .venv-3.* build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter for a new environment (make clean first); WORKERS=4 the test processes."
 
 # An environment is for one purpose, demo or develop, and is renewed when what goes into it has changed.
 $(VENV)/.demo $(VENV)/.develop: $(VENV)/.%: pyproject.toml requirements-dev.txt constraints.txt scripts/environment.sh
 	@PYTHON=$(PYTHON) scripts/environment.sh $(VENV) $*
+
+$(VENV)/.fuzz: $(VENV)/.develop fuzz/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement fuzz/requirements.txt
+	@touch $@
 
 browser:
 	@scripts/system-packages.sh browser

@@ -1,1 +1,1 @@
-"""What the hub costs, measured: `python -m benchmarks` prints tables. Benchmarks print, tests assert."""
+"""Hubbub beside what else there is, measured: `python -m benchmarks` prints tables. Benchmarks print, tests assert."""

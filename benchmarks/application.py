@@ -1,63 +1,71 @@
-"""The endpoints under load: the class that FastAPI's tutorial shows, the drop-in for it, and the hub."""
+"""Hubbub under load: an endpoint for each thing that is measured."""
 
 import asyncio
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from starlette.routing import WebSocketRoute
 
-from hubbub import Connection, ConnectionManager, Hub, Limits
+from hubbub import Connection, Hub, Limits
 
-NO_RATE = Limits(messages_per_s=None)
+UNLIMITED = Limits(messages_per_s=None, connections_per_address=None)
+"""All clients are one address, and as fast as they can."""
 
-hub = Hub(limits=NO_RATE)
+hub = Hub(limits=UNLIMITED)
 app = FastAPI(lifespan=hub.lifespan)
 
-
-class TutorialManager:
-    """A list of sockets, and a loop over it."""
-
-    def __init__(self) -> None:
-        self.active_connections: list[WebSocket] = []
-
-    async def connect(self, websocket: WebSocket) -> None:
-        await websocket.accept()
-        self.active_connections.append(websocket)
-
-    def disconnect(self, websocket: WebSocket) -> None:
-        self.active_connections.remove(websocket)
-
-    async def broadcast(self, message: str) -> None:
-        for connection in self.active_connections:
-            await connection.send_text(message)
+HubConnection = Annotated[Connection, Depends(hub)]
 
 
-tutorial = TutorialManager()
-drop_in = ConnectionManager(limits=NO_RATE)
-
-
-async def chat(manager: TutorialManager | ConnectionManager, websocket: WebSocket) -> None:
-    await manager.connect(websocket)
-    try:
-        while True:
-            await manager.broadcast(await websocket.receive_text())
-    except WebSocketDisconnect:
-        manager.disconnect(websocket)
-
-
-@app.websocket("/tutorial")
-async def on_the_tutorials_class(websocket: WebSocket) -> None:
-    await chat(tutorial, websocket)
-
-
-@app.websocket("/manager")
-async def on_the_drop_in(websocket: WebSocket) -> None:
-    await chat(drop_in, websocket)
-
-
-@app.websocket("/hub")
-async def on_the_hub(connection: Annotated[Connection, Depends(hub)]) -> None:
+@app.websocket("/ws")
+async def to_all(connection: HubConnection) -> None:
     async for text in connection:
         await hub.broadcast(text)
+
+
+@app.websocket("/echo")
+async def echo(connection: HubConnection) -> None:
+    async for text in connection:
+        await connection.send(text)
+
+
+async def send_back(connection: Connection, message: str | bytes) -> None:
+    await connection.send(message)
+
+
+@app.websocket("/detached")
+async def detached_echo(connection: HubConnection) -> None:
+    await connection.accept()
+    connection.detach(on_message=send_back)
+
+
+@app.websocket("/idle")
+async def idle(connection: HubConnection) -> None:
+    async for _ in connection:
+        pass
+
+
+@app.websocket("/idle-detached")
+async def detached_idle(connection: HubConnection) -> None:
+    await connection.accept()
+    connection.detach()
+
+
+async def without_hub(websocket: WebSocket) -> None:
+    """Accept and receive, as an endpoint that knows nothing of a hub."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.receive_text()
+    except WebSocketDisconnect:
+        pass
+
+
+app.add_api_websocket_route("/ws-fastapi", without_hub)
+app.router.routes.append(WebSocketRoute("/starlette", without_hub))
+
+
+# What `stalled` asks for
 
 
 @app.get("/slow")

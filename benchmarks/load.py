@@ -51,7 +51,7 @@ def serving() -> Iterator[Server]:
             pass_fds=[listener.fileno()],
         )
     try:
-        connect(port, "/hub").close()  # waits until it answers
+        connect(port, "/ws").close()  # waits until it answers
         yield Server(process.pid, port)
     finally:
         process.terminate()

@@ -24,8 +24,8 @@ async def one_round(server: Server, is_stalled: bool) -> tuple[float, float, flo
         RuntimeError: Others than the one that does not read were ended as slow, or it was not.
     """
     receivers = Receivers(MESSAGE_BYTES)
-    readers = [await receivers.add(connect(server.port, "/hub")) for _ in range(READERS)]
-    stalled = connect(server.port, "/hub", KEPT_BYTES) if is_stalled else None
+    readers = [await receivers.add(connect(server.port, "/ws")) for _ in range(READERS)]
+    stalled = connect(server.port, "/ws", KEPT_BYTES) if is_stalled else None
     cpu_s, rss_bytes = server.cpu_s, server.rss_bytes
     complete = receivers.expect(COUNT)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, timeout=None) as http:
