@@ -1,0 +1,1 @@
+"""Hubbub's server against the Autobahn testsuite: `make autobahn`, or `python -m conformance --help`."""
