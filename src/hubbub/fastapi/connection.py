@@ -294,12 +294,14 @@ class Connection(Generic[In, Out]):
             RuntimeError: Another task is receiving already.
             WebSocketDisconnect: The connection has ended; it carries the close code.
         """
-        if self._core.phase is Phase.CONNECTING:
-            await self._accepted()
+        core = self._core
         while True:
-            data = self._core.take_now()
-            if data is None:
-                data = await self._core.take()
+            while (data := core.take_now()) is None:
+                if core.phase is Phase.CONNECTING:
+                    await self._accepted()
+                await core.arrival()
+            if self._types is UNTYPED:
+                return cast(In, data)
             message, answer = self._decode(data)
             if message is not _NOTHING:
                 return cast(In, message)
@@ -313,8 +315,6 @@ class Connection(Generic[In, Out]):
             InvalidMessage: It is not what `In` says, under `on_invalid="raise"`.
         """
         types = self._types
-        if types is UNTYPED:
-            return data, None
         if not types.takes(data):
             self._hub.counters.invalid_messages += 1
             expected = "text expected" if isinstance(data, bytes) else "binary expected"
@@ -354,13 +354,17 @@ class Connection(Generic[In, Out]):
             WebSocketDisconnect: The connection has ended. Only the connection's own endpoint, and the tasks it started,
                 hear of that; anyone else's send to a client that is gone is counted and is no error.
         """
-        frame = prepare(message)
+        if isinstance(message, str) and message.isascii():
+            frame = PreparedFrame(message, len(message))
+        else:
+            frame = prepare(message)
         if self._checks_outgoing:
             self._types.check(message)
+        if self._core.send_now(frame):
+            return
         if self._core.phase is Phase.CONNECTING:
             await self._accepted()
-        if not self._core.send_now(frame):
-            await self._core.send_frame(frame)
+        await self._core.send_frame(frame)
 
     async def join(self, channel: str | NamedChannel) -> None:
         """Hear what is published on a channel from now on; joining twice is joining once.
@@ -492,6 +496,8 @@ class _Detached:
         if self._on_message is None:
             connection._hub.counters.discarded += 1
             return None
+        if connection._types is UNTYPED:
+            return self._on_message(connection, data)
         message, answer = connection._decode(data)
         if message is not _NOTHING:
             return self._on_message(connection, message)

@@ -138,6 +138,7 @@ class Runtime:
         finally:
             for connection in [*core.held]:
                 connection.abort()
+            core.close()
             self._life = _Life.ENDED
 
     @property

@@ -22,9 +22,10 @@ import contextvars
 import enum
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import CoroutineType
+from typing import Any, Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
@@ -35,6 +36,7 @@ from ..state.inbox import Arrival, Inbox
 from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
 from .backlog import Backlog
+from .eager import Eager
 from .statistics import Counters
 
 __all__ = ("ConnectionEnded", "CoreConnection", "Handlers", "Owner", "Phase", "Settings", "current_connections")
@@ -80,11 +82,19 @@ class ConnectionEnded(WebSocketDisconnect):
         return f"the connection has ended with close code {self.code}" + (f" ({self.reason})" if self.reason else "")
 
 
+_OPEN = Phase.OPEN
+_TAKEN = Arrival.TAKEN
+# Looking a member up in its enum takes as long as all else that is done for a message here.
+
+
 class Owner(Protocol):
     """What a connection asks of its hub."""
 
     clock: Clock
     counters: Counters
+    eager: Eager
+    runs: Collection[object]
+    """What is published and has not left yet."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once in so many seconds."""
@@ -103,9 +113,6 @@ class Owner(Protocol):
 
     def released(self, connection: CoreConnection) -> None:
         """It holds nothing any more. Comes after `ended`."""
-
-    def own(self, task: asyncio.Task[None]) -> None:
-        """Keep a task until it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,7 @@ class CoreConnection:
         address: The client's address, or `None` if it has none.
 
     Attributes:
+        phase: Where the connection is in its life; only the connection itself changes it.
         facade: What the application sees of it.
         ends_unseen: Whether nobody says when its endpoint returns (plain Starlette): then what is sent is handed over
             before the send returns, or the last words would be lost with the server's close.
@@ -160,6 +168,7 @@ class CoreConnection:
         "_backlog",
         "_close_timer",
         "_closed",
+        "_context",
         "_handlers",
         "_heard",
         "_heard_at",
@@ -168,7 +177,6 @@ class CoreConnection:
         "_is_handling",
         "_opened_at",
         "_pause_timer",
-        "_phase",
         "_receiver",
         "_silence_timer",
         "_transport",
@@ -181,6 +189,7 @@ class CoreConnection:
         "id",
         "is_admitted",
         "is_congested",
+        "phase",
         "settings",
     )
 
@@ -196,13 +205,14 @@ class CoreConnection:
         self.is_admitted = False
         self.is_congested = False
         self._user: str | None = None
-        self._phase = Phase.CONNECTING
+        self.phase = Phase.CONNECTING
         self._transport: Transport | None = None
         self._inbox: Inbox[Data] | None = None
         self._pause_timer: Timer | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._handlers: Handlers | None = None
         self._is_handling = False
+        self._context: contextvars.Context | None = None
         self._backlog: Backlog | None = None
         self._closed: asyncio.Future[None] | None = None
         self._close_timer: Timer | None = None
@@ -211,11 +221,6 @@ class CoreConnection:
         self._heard = False
 
     # The life of a connection
-
-    @property
-    def phase(self) -> Phase:
-        """Where the connection is in its life."""
-        return self._phase
 
     @property
     def transport(self) -> Transport:
@@ -230,7 +235,7 @@ class CoreConnection:
 
     @user.setter
     def user(self, user: str | None) -> None:
-        if self._phase is not Phase.CONNECTING or self.is_admitted:
+        if self.phase is not Phase.CONNECTING or self.is_admitted:
             raise RuntimeError("the user is settled when the connection is accepted: set it before, or accept(user=…)")
         if user is not None and (not isinstance(user, str) or not user):
             raise ValueError(f"user {user!r}: give a non-empty str, such as str(account.id), or None")
@@ -243,9 +248,9 @@ class CoreConnection:
         return 0 if backlog is None else backlog.bytes
 
     def _enter(self, phase: Phase) -> None:
-        if phase not in _NEXT[self._phase]:
-            raise AssertionError(f"connection {self.id}: {self._phase} cannot become {phase}")
-        self._phase = phase
+        if phase not in _NEXT[self.phase]:
+            raise AssertionError(f"connection {self.id}: {self.phase} cannot become {phase}")
+        self.phase = phase
 
     def open(self, transport: Transport) -> None:
         """Begin: the handshake is done and `transport` carries the connection. It has been admitted before."""
@@ -266,28 +271,27 @@ class CoreConnection:
 
         A client that is ended as slow is not waited for: its outbox is freed at once.
         """
-        if self._phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN:
             return
         self._hub.settle(self)
-        if self._phase is not Phase.OPEN:  # that was too much for it
+        if self.phase is not Phase.OPEN:  # that was too much for it
             return
         self._enter(Phase.CLOSING)
         self._set_end(code, reason)
         self.discard_inbox()
+        self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self.transport.abort)
         if code == CloseCode.SLOW or not self.is_congested:
             self._discard_backlog()
             self.transport.close(code, reason)
-        if self.phase is not Phase.CLOSED:
-            self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self.transport.abort)
 
     def abort(self) -> None:
         """End without a close frame, unless it has never opened."""
-        if self._transport is not None and self._phase is not Phase.CLOSED:
+        if self._transport is not None and self.phase is not Phase.CLOSED:
             self._transport.abort()
 
     async def wait_closed(self) -> None:
         """Return when the transport has let go of the connection."""
-        if self._phase in (Phase.CONNECTING, Phase.CLOSED):
+        if self.phase in (Phase.CONNECTING, Phase.CLOSED):
             return
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
@@ -323,7 +327,7 @@ class CoreConnection:
 
     def deliver(self, frame: PreparedFrame, channel: str, policy: OutboxPolicy | None) -> None:
         """Take a publication of `channel`."""
-        if self._phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN:
             return
         if not self.is_congested:
             self._put(frame)
@@ -342,12 +346,13 @@ class CoreConnection:
 
     def send_now(self, frame: PreparedFrame) -> bool:
         """Send to this one connection if that needs no waiting; return whether it was sent."""
-        if self._phase is not Phase.OPEN or self.ends_unseen:
+        hub = self._hub
+        if self.phase is not _OPEN or self.is_congested or self.ends_unseen or hub.runs:
             return False
-        self._hub.settle(self)
-        if self.is_congested:
-            return False
-        self._put(frame)
+        counters = hub.counters
+        counters.deliveries += 1
+        counters.bytes_sent += frame.size
+        self._transport.write(frame)  # type: ignore[union-attr]  # it is open
         return True
 
     async def send_frame(self, frame: PreparedFrame) -> None:
@@ -360,7 +365,7 @@ class CoreConnection:
             ConnectionEnded: This is the connection's own endpoint, and the connection has ended.
         """
         self._hub.settle(self)
-        if self._phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN:
             self._undelivered(ConnectionEnded(self.close_code, self.close_reason))
             return
         backlog = self._backlog
@@ -431,7 +436,7 @@ class CoreConnection:
             return
         self._backlog = None
         self._flow_changed()
-        if self._phase is Phase.CLOSING:
+        if self.phase is Phase.CLOSING:
             self.transport.close(self.close_code, self.close_reason)
 
     def _flow_changed(self) -> None:
@@ -443,32 +448,46 @@ class CoreConnection:
     def received(self, data: Data) -> None:
         """A message has arrived (see `TransportUser`)."""
         counters = self._hub.counters
-        if self._phase is not Phase.OPEN:
+        if self.phase is not _OPEN:
             counters.discarded += 1
             return
-        size = payload_size(data)
+        size = len(data) if data.__class__ is bytes or data.isascii() else payload_size(data)
         counters.messages_received += 1
         counters.bytes_received += size
         now = self._hub.clock.time()
-        self._heard_at, self._heard = now, True
-        inbox = self._the_inbox(now)
-        match inbox.put(data, size, now):
-            case Arrival.TAKEN:
-                self._wake_receiver()
+        self._heard_at = now
+        self._heard = True
+        inbox = self._inbox or self._the_inbox(now)
+        if self._handlers is not None and not self._is_handling:
+            refused = inbox.admit(size, now)
+            if refused is None:
+                self._handle(self._handlers, data)
+            else:
+                self._notice(refused, inbox)
+            return
+        arrival = inbox.put(data, size, now)
+        if arrival is _TAKEN:
+            self._wake_receiver()
+        else:
+            self._notice(arrival, inbox)
+
+    def _notice(self, arrival: Arrival, inbox: Inbox[Data]) -> None:
+        """Deal with an arrival out of the ordinary."""
+        match arrival:
             case Arrival.FILLED:
                 self._wake_receiver()
                 self._pause_reading(inbox)
             case Arrival.DISCARDED:
-                counters.discarded += 1
+                self._hub.counters.discarded += 1
             case Arrival.TOO_BIG:
                 self._violate("message_bytes", CloseCode.MESSAGE_TOO_BIG)
-            case Arrival.TOO_MANY:
+            case _:
                 self._violate("messages_per_s")
 
     def control_received(self) -> None:
         """A ping has arrived, or a pong that was not asked for (see `TransportUser`)."""
         now = self._hub.clock.time()
-        if self._phase is Phase.OPEN and not self._the_inbox(now).count(now):
+        if self.phase is Phase.OPEN and not self._the_inbox(now).count(now):
             self._violate("messages_per_s")
 
     def _the_inbox(self, now: float) -> Inbox[Data]:
@@ -493,37 +512,40 @@ class CoreConnection:
     def take_now(self) -> Data | None:
         """Return the next message if it has come."""
         inbox = self._inbox
-        if not inbox:
+        if inbox is None or not inbox.messages:
             return None
+        if not inbox.is_paused:
+            return inbox.take(0.0)  # the time is asked for during a pause only
         data = inbox.take(self._hub.clock.time())
-        if not inbox and inbox.is_paused:
+        if not inbox.messages:
             self._resume_reading()
         return data
 
     async def take(self) -> Data:
-        """Return the next message, waiting for it.
+        """Return the next message, waiting for it; raises what `arrival` raises."""
+        while (data := self.take_now()) is None:
+            await self.arrival()
+        return data
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done when something has come, or the connection has ended; `take_now` has found nothing.
 
         Raises:
-            ConnectionEnded: There will be none.
+            ConnectionEnded: Nothing will come.
             RuntimeError: Another task is waiting already, or the connection is detached.
         """
-        while (data := self.take_now()) is None:
-            if self._phase is not Phase.OPEN:
-                raise ConnectionEnded(self.close_code, self.close_reason)
-            if self._handlers is not None:
-                raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
-            if self._receiver is not None:
-                raise RuntimeError("another task is receiving: let one task receive and pass it on")
-            self._receiver = asyncio.get_running_loop().create_future()
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
-        return data
+        if self.phase is not Phase.OPEN:
+            raise ConnectionEnded(self.close_code, self.close_reason)
+        if self._handlers is not None:
+            raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
+        if self._receiver is not None and not self._receiver.done():
+            raise RuntimeError("another task is receiving: let one task receive and pass it on")
+        self._receiver = asyncio.get_running_loop().create_future()
+        return self._receiver
 
     def _resume_reading(self) -> None:
         self._cancel_pause_timer()
-        if self._phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN:
             return
         assert self._inbox is not None
         now = self._hub.clock.time()
@@ -537,11 +559,13 @@ class CoreConnection:
             self._pause_timer = None
 
     def _wake_receiver(self) -> None:
-        if self._receiver is not None:
-            if not self._receiver.done():
-                self._receiver.set_result(None)
+        receiver = self._receiver
+        if receiver is not None:
+            self._receiver = None
+            if not receiver.done():
+                receiver.set_result(None)
         elif self._handlers is not None and not self._is_handling:
-            self._handle(self._handlers)
+            self._handle(self._handlers, self.take_now())
 
     def _watch_silence(self) -> None:
         """Arm one timer for the next moment at which the client could have been silent for too long."""
@@ -577,10 +601,15 @@ class CoreConnection:
         """
         if self._handlers is not None:
             raise RuntimeError("the connection is detached already")
-        if self._receiver is not None:
+        if self._receiver is not None and not self._receiver.done():
             raise RuntimeError("a task is receiving: detach when none is, and give detach(on_message=…)")
+        self._receiver = None
         self._handlers = handlers
-        self._wake_receiver()
+        self._is_handling = True  # what has arrived is handled when the endpoint has had its say
+        asyncio.get_running_loop().call_soon(self._begin_handling, handlers)
+
+    def _begin_handling(self, handlers: Handlers) -> None:
+        self._handle(handlers, self.take_now())
 
     def application_ended(self, code: int) -> None:
         """The endpoint has returned or raised (see `TransportUser`)."""
@@ -589,36 +618,46 @@ class CoreConnection:
         if self._handlers is not None:
             self._handlers.released()
 
-    def _handle(self, handlers: Handlers) -> None:
-        """Give the handler what has arrived, for as long as it does not have to wait."""
+    def _handle(self, handlers: Handlers, data: Data | None) -> None:
+        """Give the handler a message, and what has arrived meanwhile, for as long as it does not have to wait."""
         self._is_handling = True
-        while (data := self.take_now()) is not None:
+        while data is not None:
             try:
                 outcome = handlers.message(data)
+                if outcome is not None and not self._await(outcome):
+                    return
             except Exception:
                 self._handler_failed()
-                continue
-            if outcome is not None:
-                self._hub.own(asyncio.get_running_loop().create_task(self._handle_on(handlers, outcome)))
-                return
-        self._handled(handlers)
+            data = self.take_now() if self._inbox else None
+        self._is_handling = False
+        if self.phase is not _OPEN:
+            self._tell_closed(handlers)
 
-    async def _handle_on(self, handlers: Handlers, outcome: Awaitable[None]) -> None:
+    def _await(self, outcome: Any) -> bool:
+        """Return whether what a handler has returned is done; if not, a task goes on with it."""
+        if self._context is None:
+            self._context = contextvars.Context()
+            self._context.run(current_connections.set, (self.id,))
+        coroutine = outcome if outcome.__class__ is CoroutineType else _wait_for(outcome)
+        return self._hub.eager.run(coroutine, self._context, self._handle_on)
+
+    async def _handle_on(self, outcome: Awaitable[None]) -> None:
         """Wait for the handler, and give it what has arrived meanwhile."""
+        assert self._handlers is not None
         waits: Awaitable[None] | None = outcome
         try:
             while waits is not None:
                 await waits
                 data = self.take_now()
-                waits = None if data is None else handlers.message(data)
+                waits = None if data is None else self._handlers.message(data)
         except Exception:
             self._handler_failed()
         finally:
-            self._handled(handlers)
+            self._handled(self._handlers)
 
     def _handled(self, handlers: Handlers) -> None:
         self._is_handling = False
-        if self._phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN:
             self._tell_closed(handlers)
 
     def _handler_failed(self) -> None:
@@ -626,7 +665,7 @@ class CoreConnection:
         self.end(CloseCode.INTERNAL_ERROR)
 
     def _tell_closed(self, handlers: Handlers) -> None:
-        self._hub.own(asyncio.get_running_loop().create_task(self._call_closed(handlers)))
+        self._hub.eager.keep(asyncio.get_running_loop().create_task(self._call_closed(handlers)))
 
     async def _call_closed(self, handlers: Handlers) -> None:
         try:
@@ -644,7 +683,7 @@ class CoreConnection:
 
     def lost(self, code: int, reason: str) -> None:
         """The transport has let go (see `TransportUser`)."""
-        was_open = self._phase is Phase.OPEN
+        was_open = self.phase is Phase.OPEN
         self._enter(Phase.CLOSED)
         if was_open:
             self._set_end(code, reason)
@@ -655,3 +694,7 @@ class CoreConnection:
         self._hub.released(self)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+
+async def _wait_for(outcome: Awaitable[None]) -> None:
+    await outcome

@@ -43,11 +43,11 @@ def prepare(message: object) -> PreparedFrame:
         TypeError: Something in the message has no JSON form.
         ValueError: A text has a lone surrogate, or the message contains itself.
     """
-    if isinstance(message, PreparedFrame):
-        return message
     try:
         if isinstance(message, str):
             return PreparedFrame(message)
+        if isinstance(message, PreparedFrame):
+            return message
         if isinstance(message, (bytes, bytearray, memoryview)):
             return PreparedFrame(bytes(message))
         encoded = to_json(message, inf_nan_mode="null")
@@ -127,6 +127,9 @@ class Fanout:
         index: Who hears what.
         counters: Where deliveries are counted.
         call_soon: Calls a function at the end of the loop's turn.
+
+    Attributes:
+        runs: The runs that wait; for looking only.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class Fanout:
         self._index = index
         self._counters = counters
         self._call_soon = call_soon
-        self._runs: deque[_Run] = deque()
+        self.runs: deque[_Run] = deque()
         self._bytes = 0
         self._is_due = False
         self._plans: dict[str, _Plan] = {}
@@ -156,10 +159,10 @@ class Fanout:
             policy: The channel's own policy, or `None` for that of each connection.
             exclude: Connections that are left out.
         """
-        run = self._runs[-1] if self._runs else None
+        run = self.runs[-1] if self.runs else None
         if run is None or run.channel != channel or run.remaining is not None:
             run = _Run(channel, policy)
-            self._runs.append(run)
+            self.runs.append(run)
         run.append(frame, exclude)
         self._bytes += frame.size + ENTRY_BYTES
         plan = self._plan(channel)
@@ -174,19 +177,20 @@ class Fanout:
 
     def settle(self, connection: CoreConnection) -> None:
         """Hand over what has been published to one connection, ahead of the others."""
-        for run in self._runs:
+        for run in self.runs:
             if run.remaining is not None:
                 if connection in run.remaining:
                     del run.remaining[connection]
-                    self._hand_over(run, connection, {})
+                    self._hand_over(run, connection, run.special.get(connection, run.frames), {})
             elif self._index.contains(run.channel, connection):
-                self._hand_over(run, connection, {})
-                run.special[connection] = []
+                frames = run.special.get(connection, run.frames)
+                run.special[connection] = []  # before they may be too much for it: its end settles again
+                self._hand_over(run, connection, frames, {})
 
     def joined(self, connection: CoreConnection, channel: str) -> None:
         """A connection has joined: what was published before is not for it."""
         self._plans.pop(channel, None)
-        for run in self._runs:
+        for run in self.runs:
             if run.channel == channel and run.remaining is None:
                 run.special[connection] = []
 
@@ -206,15 +210,15 @@ class Fanout:
     def _flush_slice(self) -> None:
         self._is_due = False
         left = SLICE
-        while self._runs and left > 0:
-            left -= self._hand_out(self._runs[0], SLICE)
-        if self._runs and not self._is_due:
+        while self.runs and left > 0:
+            left -= self._hand_out(self.runs[0], SLICE)
+        if self.runs and not self._is_due:
             self._is_due = True
             self._call_soon(self._flush_slice)
 
     def _flush(self) -> None:
-        while self._runs:
-            self._hand_out(self._runs[0], None)
+        while self.runs:
+            self._hand_out(self.runs[0], None)
 
     def _hand_out(self, run: _Run, most: int | None) -> int:
         """Hand a run over, to `most` recipients at a time; return to how many."""
@@ -227,7 +231,7 @@ class Fanout:
         return count
 
     def _leave(self, run: _Run) -> None:
-        self._runs.popleft()
+        self.runs.popleft()
         self._bytes -= sum(frame.size + ENTRY_BYTES for frame in run.frames)
 
     def _hand_to_all(self, run: _Run) -> None:
@@ -254,14 +258,15 @@ class Fanout:
         for connection in batch:
             if connection in run.remaining:  # else it was settled by something that this has led to
                 del run.remaining[connection]
-                self._hand_over(run, connection, encoded)
-        if not run.remaining and self._runs and self._runs[0] is run:
+                self._hand_over(run, connection, run.special.get(connection, run.frames), encoded)
+        if not run.remaining and self.runs and self.runs[0] is run:
             self._leave(run)
         return len(batch)
 
-    def _hand_over(self, run: _Run, connection: CoreConnection, encoded: dict[Encoding, bytes]) -> None:
-        """Hand a run, or what one connection gets of it, to that connection."""
-        frames = run.special.get(connection, run.frames)
+    def _hand_over(
+        self, run: _Run, connection: CoreConnection, frames: list[PreparedFrame], encoded: dict[Encoding, bytes]
+    ) -> None:
+        """Hand what one connection gets of a run, often all of it, to that connection."""
         if not frames or connection.phase is not Phase.OPEN:
             return
         sharing = connection.transport.sharing

@@ -6,7 +6,6 @@ on these reserved channels, so there is one way to reach many.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
 
 from ..errors import Denied
@@ -16,6 +15,7 @@ from ..state.index import ChannelIndex
 from ..wire.prepared import payload_size
 from .admission import Admission
 from .connection import CoreConnection
+from .eager import Eager
 from .fanout import Fanout, prepare
 from .statistics import Counters, Statistics
 
@@ -58,16 +58,16 @@ class CoreHub:
         self._policies: dict[str, OutboxPolicy | None] = {}
         self._index: ChannelIndex[CoreConnection] = ChannelIndex()
         self._fanout = Fanout(self._index, self.counters, call_soon)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.runs: Collection[object] = self._fanout.runs
+        self.eager = Eager()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once in so many seconds."""
         return self.clock.call_at(self.clock.time() + seconds, callback)
 
-    def own(self, task: asyncio.Task[None]) -> None:
-        """Keep a task until it is done: the loop alone would not."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def close(self) -> None:
+        """Let go of what is kept for later: the hub has ended."""
+        self.eager.close()
 
     # Coming and going
 

@@ -28,7 +28,7 @@ from ..interfaces import Sharing, TransportSettings, TransportUser
 from ..model import CloseCode
 from ..wire.frames import Opcode, close_payload, frame
 from ..wire.parser import Closed, Parser, Ping, Pong
-from ..wire.prepared import Encoding, PreparedFrame
+from ..wire.prepared import Encoding, PreparedFrame, plain
 from .shared import Shared
 
 __all__ = ("CLOSE_DEADLINE_S", "NativeTransport")
@@ -144,7 +144,7 @@ class NativeTransport(asyncio.Protocol):
 
     def write(self, frame: PreparedFrame) -> None:
         """Take a message (see `Transport`)."""
-        self.write_encoded(self.encoding((frame,)))
+        self.write_encoded(frame.plain if self.encoding is plain else self.encoding((frame,)))
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait for the peer's (see `Transport`)."""
@@ -181,15 +181,18 @@ class NativeTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
-        if self._phase is _Phase.LINGERING:
+        if self._user is None:
             return
         parser = self._parser
+        message = parser.only(data)
+        if message is not None:
+            self._user.received(message)
+            return
         for event in parser.feed(data):
-            if isinstance(event, (str, bytes)):
-                if self._user is not None:
-                    self._user.received(event)
-            else:
+            if not isinstance(event, str | bytes):
                 self._take_control(event)
+            elif self._user is not None:
+                self._user.received(event)
         if parser.fault is not None:
             self._fail(parser.fault.code, parser.fault.reason)
         elif parser.has_more:

@@ -95,11 +95,13 @@ class Shared:
         self._timer = None if when is None else self._loop.call_at(when, self._expire)
 
     def _expire(self) -> None:
-        self._timer = None
         now = self._loop.time()
-        for item in self._wheel.expire(now):
-            item.due(now)
-        self._arm()
+        try:
+            for item in self._wheel.expire(now):
+                item.due(now)
+        finally:
+            self._timer = None
+            self._arm()
 
     # The end of the server
 

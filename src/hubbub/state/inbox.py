@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from ..config import Limits
 from .bucket import TokenBucket
@@ -36,48 +36,53 @@ class Arrival(enum.Enum):
     TOO_MANY = "messages_per_s"
 
 
-class _Message(NamedTuple, Generic[M]):
-    message: M
-    size: int
-
-
 class Inbox(Generic[M]):
     """The messages of one connection.
 
     Args:
         limits: Of which `message_bytes`, `messages_per_s` and `message_burst` are held here.
         now: The time in seconds.
+
+    Attributes:
+        messages: What waits, each with its size, the oldest first; for looking only.
     """
 
-    __slots__ = ("_bucket", "_bytes", "_discards", "_limit", "_messages", "_paused_at", "_taken_at")
+    __slots__ = ("_bucket", "_bytes", "_discards", "_limit", "_paused_at", "_taken_at", "messages")
 
     def __init__(self, limits: Limits, now: float) -> None:
         rate = limits.messages_per_s
         self._bucket = None if rate is None else TokenBucket(rate, limits.message_burst, now)
         self._limit = limits.message_bytes
-        self._messages: deque[_Message[M]] = deque()
+        self.messages: deque[tuple[M, int]] = deque()
         self._bytes = 0
         self._discards = False
         self._paused_at: float | None = None
         self._taken_at = now
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self.messages)
 
     @property
     def is_paused(self) -> bool:
         """Whether the reading is stopped."""
         return self._paused_at is not None
 
-    def put(self, message: M, size: int, now: float) -> Arrival:
-        """Take a message of `size` bytes that has arrived, if the limits allow it."""
+    def admit(self, size: int, now: float) -> Arrival | None:
+        """Hold a message of `size` bytes against the limits, and return what is wrong with it, if anything is."""
         if self._limit is not None and size > self._limit:
             return Arrival.TOO_BIG
-        if not self.count(now):
+        if self._bucket is not None and not self._bucket.take(now):
             return Arrival.TOO_MANY
+        return None
+
+    def put(self, message: M, size: int, now: float) -> Arrival:
+        """Take a message of `size` bytes that has arrived, if the limits allow it."""
+        refused = self.admit(size, now)
+        if refused is not None:
+            return refused
         if self._discards and self._is_full():
             return Arrival.DISCARDED
-        self._messages.append(_Message(message, size))
+        self.messages.append((message, size))
         self._bytes += size
         if self._discards or self.is_paused or not self._is_full():
             return Arrival.TAKEN
@@ -90,10 +95,10 @@ class Inbox(Generic[M]):
 
     def take(self, now: float) -> M:
         """Return the oldest message; there must be one."""
-        message, size = self._messages.popleft()
+        message, size = self.messages.popleft()
         self._bytes -= size
         self._taken_at = now
-        if not self._messages:
+        if not self.messages:
             self._discards = False
         return message
 
@@ -113,10 +118,10 @@ class Inbox(Generic[M]):
 
     def clear(self) -> int:
         """Throw all messages away and return how many there were."""
-        thrown = len(self._messages)
-        self._messages.clear()
+        thrown = len(self.messages)
+        self.messages.clear()
         self._bytes = 0
         return thrown
 
     def _is_full(self) -> bool:
-        return len(self._messages) >= INBOX_MESSAGES or self._bytes >= INBOX_BYTES
+        return len(self.messages) >= INBOX_MESSAGES or self._bytes >= INBOX_BYTES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ("TimingWheel",)
@@ -27,6 +27,7 @@ class TimingWheel(Generic[T]):
         self._tick_s = tick_s
         self._slots: dict[int, dict[T, None]] = {}
         self._order: list[int] = []
+        self._past = -1  # the last slot that was due
 
     def __len__(self) -> int:
         """How many items wait."""
@@ -34,7 +35,7 @@ class TimingWheel(Generic[T]):
 
     def add(self, item: T, when: float) -> int:
         """Let `item` be due at `when` seconds, and return the slot that it waits in, for `remove`."""
-        slot = math.ceil(when / self._tick_s)
+        slot = max(math.ceil(when / self._tick_s), self._past + 1)
         items = self._slots.get(slot)
         if items is None:
             items = self._slots[slot] = {}
@@ -52,9 +53,12 @@ class TimingWheel(Generic[T]):
             del self._slots[heapq.heappop(self._order)]
         return self._order[0] * self._tick_s if self._order else None
 
-    def expire(self, now: float) -> list[T]:
-        """Take out the items that are due, in the order of their slots."""
-        due: list[T] = []
-        while self._order and self._order[0] * self._tick_s <= now:
-            due += self._slots.pop(heapq.heappop(self._order))
-        return due
+    def expire(self, now: float) -> Iterator[T]:
+        """Take out the items that are due one by one, in the order of their slots.
+
+        Items can be added and removed meanwhile: what is removed is not due, what is added is not due before the next
+        tick.
+        """
+        while (when := self.next_due()) is not None and when <= now:
+            self._past = self._order[0]
+            yield self._slots[self._past].popitem()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import struct
 
 __all__ = ("COMPRESSED", "CONTROL_BYTES", "Opcode", "close_payload", "frame", "header")
 
@@ -11,6 +12,9 @@ CONTROL_BYTES = 125
 COMPRESSED = 0x40
 """The bit RSV1, which marks a compressed message (RFC 7692 section 6)."""
 _FIN = 0x80
+_SHORT = struct.Struct("!BB").pack
+_MEDIUM = struct.Struct("!BBH").pack
+_LONG = struct.Struct("!BBQ").pack
 
 
 class Opcode(enum.IntEnum):
@@ -34,10 +38,10 @@ def header(opcode: int, size: int, bits: int = 0) -> bytes:
     """
     first = _FIN | bits | opcode
     if size < 126:
-        return bytes((first, size))
+        return _SHORT(first, size)
     if size < 65_536:
-        return bytes((first, 126)) + size.to_bytes(2, "big")
-    return bytes((first, 127)) + size.to_bytes(8, "big")
+        return _MEDIUM(first, 126, size)
+    return _LONG(first, 127, size)
 
 
 def frame(opcode: int, payload: bytes, bits: int = 0) -> bytes:

@@ -5,7 +5,7 @@ before it is checked, and everything is checked as early as its bytes allow: a h
 size and the number of fragments before memory is taken, UTF-8 in the part of a payload that has arrived. The first
 fault ends the parser: `fault` then says which close code the peer has earned, and the events before it still count.
 
-A message that has arrived whole in one frame, as nearly all have, is handled at once (`_only`); so is any other frame
+A message that has arrived whole in one frame, as nearly all have, is handled at once (`only`); so is any other frame
 that has (`_whole`). One that has not is unmasked and collected in pieces (`_piece`), in one `bytearray` a message, so
 that a peer which sends bytes one by one costs no more memory than its bytes.
 
@@ -173,18 +173,19 @@ class Parser:
 
         After a close frame and after a fault everything is ignored (section 5.5.1).
         """
-        if self._rests and (message := self._only(data)) is not None:
-            return [message]
         events: list[Event] = []
         if self.fault is None and not self._closed:
             self._take(data, events)
             self._rests = self.is_idle and self.fault is None and not self._closed
         return events
 
-    def _only(self, data: bytes) -> Data | None:
-        """Return the message that `data` is, if it is just one in one frame, and nothing is wrong with it."""
+    def only(self, data: bytes) -> Data | None:
+        """Return the message that has arrived, if `data` is just one in one frame, and nothing is wrong with it.
+
+        If not, nothing has changed, and `feed` is to take it.
+        """
         size = len(data)
-        if size < 2 + _KEY_BYTES:
+        if not self._rests or size < 2 + _KEY_BYTES:
             return None
         first, length = data[0], data[1] - _MASKED
         if first != _FINAL_TEXT and first != _FINAL_BINARY:

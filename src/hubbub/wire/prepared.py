@@ -11,10 +11,11 @@ from functools import cache
 
 from ..model import Data
 from .deflate import compress
-from .frames import COMPRESSED, Opcode, frame
+from .frames import COMPRESSED, Opcode, frame, header
 
 __all__ = ("Encoding", "PreparedFrame", "deflated", "payload_size", "plain")
 
+_TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 _SMALLEST_COMPRESSED = 64
 """Payloads below this are sent as they are: deflate makes them hardly smaller."""
 
@@ -53,7 +54,11 @@ class PreparedFrame:
     def plain(self) -> bytes:
         """The message as one frame."""
         if self._plain is None:
-            self._plain = frame(*self._payload())
+            data = self.data
+            if isinstance(data, str):
+                self._plain = header(_TEXT, self.size) + data.encode()
+            else:
+                self._plain = header(_BINARY, self.size) + data
         return self._plain
 
     def deflated(self, window_bits: int) -> bytes:
@@ -67,15 +72,11 @@ class PreparedFrame:
         if self._deflated is None:
             self._deflated = {}
         if window_bits not in self._deflated:
-            opcode, payload = self._payload()
+            data = self.data
+            opcode, payload = (_TEXT, data.encode()) if isinstance(data, str) else (_BINARY, data)
             compressed = frame(opcode, compress(payload, window_bits), COMPRESSED)
             self._deflated[window_bits] = compressed if len(compressed) < len(self.plain) else self.plain
         return self._deflated[window_bits]
-
-    def _payload(self) -> tuple[Opcode, bytes]:
-        if isinstance(self.data, str):
-            return Opcode.TEXT, self.data.encode()
-        return Opcode.BINARY, self.data
 
 
 Encoding = Callable[[tuple[PreparedFrame, ...]], bytes]
