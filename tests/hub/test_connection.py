@@ -1134,16 +1134,29 @@ async def test_a_cancelled_receiver_loses_no_message_and_makes_room_for_the_next
     assert await connection.take() == "1"
 
 
-async def test_a_receiver_whose_message_was_taken_by_another_waits_on(hub: Hub) -> None:
+async def test_a_message_is_for_the_task_that_waits_for_it_and_the_next_for_the_next(hub: Hub) -> None:
+    connection, transport = connected(hub, RecordingTransport())
+    first = asyncio.create_task(connection.take())
+    await settle()
+    transport.receive("1")
+    second = asyncio.create_task(connection.take())
+    assert await first == "1"
+    await settle()
+    assert not second.done()
+    transport.receive("2")
+    assert await second == "2"
+
+
+async def test_a_receiver_that_is_cancelled_after_its_message_has_come_leaves_it_to_the_next(hub: Hub) -> None:
     connection, transport = connected(hub, RecordingTransport())
     receiving = asyncio.create_task(connection.take())
     await settle()
     transport.receive("1")
-    assert await connection.take() == "1"
-    await settle()
-    assert not receiving.done()
     transport.receive("2")
-    assert await receiving == "2"
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert [await connection.take(), await connection.take()] == ["1", "2"]
 
 
 async def test_what_the_peer_sent_before_it_closed_is_still_received(hub: Hub) -> None:

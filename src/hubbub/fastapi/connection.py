@@ -31,6 +31,7 @@ Out = TypeVar("Out", default=Any)
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 _REASON_BYTES = 123
 _NOTHING: Any = object()
+_CONNECTING = Phase.CONNECTING
 
 
 class NamedChannel(Protocol):
@@ -294,19 +295,10 @@ class Connection(Generic[In, Out]):
             RuntimeError: Another task is receiving already.
             WebSocketDisconnect: The connection has ended; it carries the close code.
         """
-        core = self._core
-        while True:
-            while (data := core.take_now()) is None:
-                if core.phase is Phase.CONNECTING:
-                    await self._accepted()
-                await core.arrival()
-            if self._types is UNTYPED:
-                return cast(In, data)
-            message, answer = self._decode(data)
-            if message is not _NOTHING:
-                return cast(In, message)
-            if answer is not None:
-                await self._core.send_frame(answer)
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration as end:
+            raise cast(Exception, end.__cause__) from None
 
     def _decode(self, data: Data) -> tuple[Any, PreparedFrame | None]:
         """Return the message; or `_NOTHING` where it is none, and what is to be answered to that, if anything.
@@ -337,10 +329,21 @@ class Connection(Generic[In, Out]):
         return self
 
     async def __anext__(self) -> In:
+        core = self._core
         try:
-            return await self.receive()
-        except WebSocketDisconnect:
-            raise StopAsyncIteration from None
+            if core.phase is _CONNECTING:
+                await self._accepted()
+            while True:
+                data = await core.take()
+                if self._types is UNTYPED:
+                    return cast(In, data)
+                message, answer = self._decode(data)
+                if message is not _NOTHING:
+                    return cast(In, message)
+                if answer is not None:
+                    await core.send_frame(answer)
+        except WebSocketDisconnect as ended:
+            raise StopAsyncIteration from ended
 
     async def send(self, message: Out) -> None:
         """Send a message to this client: `str` as text, `bytes` as binary, anything else as JSON text.

@@ -154,8 +154,8 @@ class EndpointEnd:
 
     async def _outlive(self) -> None:
         """The connection stays: let go of the endpoint; on a server of others its call is what keeps the connection."""
+        self._connection.application_ended(CloseCode.NORMAL)
         if isinstance(self._connection.transport, AsgiTransport):
-            self._connection.application_ended(CloseCode.NORMAL)
             await self._connection.wait_closed()
 
 

@@ -25,7 +25,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
@@ -209,7 +209,7 @@ class CoreConnection:
         self._transport: Transport | None = None
         self._inbox: Inbox[Data] | None = None
         self._pause_timer: Timer | None = None
-        self._receiver: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Future[Data | None] | None = None
         self._handlers: Handlers | None = None
         self._is_handling = False
         self._context: contextvars.Context | None = None
@@ -458,24 +458,24 @@ class CoreConnection:
         self._heard_at = now
         self._heard = True
         inbox = self._inbox or self._the_inbox(now)
-        if self._handlers is not None and not self._is_handling:
-            refused = inbox.admit(size, now)
-            if refused is None:
+        arrival = inbox.admit(size, now)
+        if arrival is None:
+            receiver = self._receiver
+            if receiver is not None and not receiver.done():
+                self._receiver = None
+                receiver.set_result(data)
+                return
+            if self._handlers is not None and not self._is_handling:
                 self._handle(self._handlers, data)
-            else:
-                self._notice(refused, inbox)
-            return
-        arrival = inbox.put(data, size, now)
-        if arrival is _TAKEN:
-            self._wake_receiver()
-        else:
+                return
+            arrival = inbox.keep(data, size, now)
+        if arrival is not _TAKEN:
             self._notice(arrival, inbox)
 
     def _notice(self, arrival: Arrival, inbox: Inbox[Data]) -> None:
         """Deal with an arrival out of the ordinary."""
         match arrival:
             case Arrival.FILLED:
-                self._wake_receiver()
                 self._pause_reading(inbox)
             case Arrival.DISCARDED:
                 self._hub.counters.discarded += 1
@@ -522,26 +522,34 @@ class CoreConnection:
         return data
 
     async def take(self) -> Data:
-        """Return the next message, waiting for it; raises what `arrival` raises."""
-        while (data := self.take_now()) is None:
-            await self.arrival()
-        return data
-
-    def arrival(self) -> asyncio.Future[None]:
-        """Return what is done when something has come, or the connection has ended; `take_now` has found nothing.
+        """Return the next message, waiting for it.
 
         Raises:
-            ConnectionEnded: Nothing will come.
+            ConnectionEnded: There will be none.
             RuntimeError: Another task is waiting already, or the connection is detached.
         """
-        if self.phase is not Phase.OPEN:
-            raise ConnectionEnded(self.close_code, self.close_reason)
         if self._handlers is not None:
             raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
-        if self._receiver is not None and not self._receiver.done():
-            raise RuntimeError("another task is receiving: let one task receive and pass it on")
-        self._receiver = asyncio.get_running_loop().create_future()
-        return self._receiver
+        data = self.take_now()
+        while data is None:
+            if self.phase is not _OPEN:
+                raise ConnectionEnded(self.close_code, self.close_reason)
+            if self._receiver is not None and not self._receiver.done():
+                raise RuntimeError("another task is receiving: let one task receive and pass it on")
+            self._receiver = receiver = asyncio.get_running_loop().create_future()
+            try:
+                data = await receiver
+            except asyncio.CancelledError:
+                self._give_back(receiver)
+                raise
+        return data
+
+    def _give_back(self, receiver: asyncio.Future[Data | None]) -> None:
+        """A task was cancelled that waited for a message: if it has got one already, that is for the next."""
+        if receiver.cancelled():
+            self._receiver = None
+        elif (data := receiver.result()) is not None and self._inbox is not None:
+            self._inbox.give_back(data, payload_size(data))
 
     def _resume_reading(self) -> None:
         self._cancel_pause_timer()
@@ -621,51 +629,54 @@ class CoreConnection:
     def _handle(self, handlers: Handlers, data: Data | None) -> None:
         """Give the handler a message, and what has arrived meanwhile, for as long as it does not have to wait."""
         self._is_handling = True
+        context = self._context or self._own_context()
         while data is not None:
             try:
-                outcome = handlers.message(data)
-                if outcome is not None and not self._await(outcome):
-                    return
-            except Exception:
-                self._handler_failed()
+                outcome = context.run(handlers.message, data)
+                if outcome is not None:
+                    coroutine = outcome if outcome.__class__ is CoroutineType else _wait_for(outcome)
+                    if not self._hub.eager.run(coroutine, context, self._handle_on):
+                        return
+            except (Exception, asyncio.CancelledError) as error:
+                self._handler_failed(error)
             data = self.take_now() if self._inbox else None
         self._is_handling = False
         if self.phase is not _OPEN:
             self._tell_closed(handlers)
 
-    def _await(self, outcome: Any) -> bool:
-        """Return whether what a handler has returned is done; if not, a task goes on with it."""
+    async def _handle_on(self, outcome: Awaitable[None]) -> None:
+        """Wait for the handler; what has arrived meanwhile is handled after that."""
+        assert self._handlers is not None
+        try:
+            await outcome
+        except (Exception, asyncio.CancelledError) as error:
+            self._handler_failed(error)
+        finally:
+            # Not from here, where the context is entered already.
+            asyncio.get_running_loop().call_soon(self._begin_handling, self._handlers)
+
+    def _own_context(self) -> contextvars.Context:
+        """Return the context of the handlers: it is theirs whoever has led to the call."""
         if self._context is None:
             self._context = contextvars.Context()
             self._context.run(current_connections.set, (self.id,))
-        coroutine = outcome if outcome.__class__ is CoroutineType else _wait_for(outcome)
-        return self._hub.eager.run(coroutine, self._context, self._handle_on)
+        return self._context
 
-    async def _handle_on(self, outcome: Awaitable[None]) -> None:
-        """Wait for the handler, and give it what has arrived meanwhile."""
-        assert self._handlers is not None
-        waits: Awaitable[None] | None = outcome
-        try:
-            while waits is not None:
-                await waits
-                data = self.take_now()
-                waits = None if data is None else self._handlers.message(data)
-        except Exception:
-            self._handler_failed()
-        finally:
-            self._handled(self._handlers)
-
-    def _handled(self, handlers: Handlers) -> None:
-        self._is_handling = False
-        if self.phase is not Phase.OPEN:
-            self._tell_closed(handlers)
-
-    def _handler_failed(self) -> None:
-        logger.exception("the message handler of connection %s failed", self.id)
-        self.end(CloseCode.INTERNAL_ERROR)
+    def _handler_failed(self, error: BaseException) -> None:
+        """A handler has raised: that ends the connection as it does in an endpoint, and nothing more is handled."""
+        match error:
+            case WebSocketDisconnect():
+                self.end(CloseCode.NORMAL)
+            case asyncio.CancelledError():
+                self.abort()
+            case _:
+                logger.error("the message handler of connection %s failed", self.id, exc_info=error)
+                self.end(CloseCode.INTERNAL_ERROR)
+        self.discard_inbox()
 
     def _tell_closed(self, handlers: Handlers) -> None:
-        self._hub.eager.keep(asyncio.get_running_loop().create_task(self._call_closed(handlers)))
+        task = asyncio.get_running_loop().create_task(self._call_closed(handlers), context=self._own_context())
+        self._hub.eager.keep(task)
 
     async def _call_closed(self, handlers: Handlers) -> None:
         try:

@@ -23,6 +23,8 @@ _QUEUED_BYTES = 65_536
 """An application that has not received this much stops the reading."""
 _CONTROL = Limits()
 """A peer may send control frames as a hub's client may by default."""
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, *range(1007, 1015), *range(3000, 5000)})
+"""What an application may close with; 1005 stands for a close frame without a code (RFC 6455 section 7.4)."""
 
 
 class ClientDisconnected(OSError):
@@ -77,9 +79,7 @@ class AsgiBridge:
         if event["type"] == "websocket.send":
             await self._send(event)
         elif event["type"] == "websocket.close":
-            if self._ended is None:
-                code = event.get("code")
-                self._end(CloseCode.NORMAL if code is None else code, event.get("reason") or "")
+            self._close(event)
         else:
             raise RuntimeError(f"{event['type']} cannot be sent: the handshake is over")
 
@@ -91,11 +91,22 @@ class AsgiBridge:
             await self._writable.wait()
         if self._ended is not None:
             raise ClientDisconnected(f"the connection has ended with close code {self._ended[0]}")
+        if not isinstance(message, str | bytes):
+            message = bytes(memoryview(message))  # a bytearray, which other servers take too
         self.transport.write(PreparedFrame(message))
 
+    def _close(self, event: Event) -> None:
+        if self._ended is not None:
+            return
+        code = event.get("code")
+        code = CloseCode.NORMAL if code is None else code
+        if code not in _CLOSE_CODES:
+            raise RuntimeError(f"websocket.close: close code {code} cannot be sent")
+        self._end(code, event.get("reason") or "")
+
     def _end(self, code: int, reason: str) -> None:
+        self.transport.close(code, reason)  # first: it may refuse the reason
         self._finish(code, reason)
-        self.transport.close(code, reason)
 
     def _finish(self, code: int, reason: str) -> None:
         if self._ended is None:
@@ -112,12 +123,12 @@ class AsgiBridge:
 
     def hand_over(self, user: TransportUser) -> None:
         """Give what has arrived to the user that takes this one's place."""
+        if self._is_paused:
+            self._is_paused = False
+            self.transport.resume_reading()  # first: the user may stop it again
         for data in self._messages or ():
             user.received(data)
         self._messages = None
-        if self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
 
     def received(self, data: Data) -> None:
         """A message has arrived."""

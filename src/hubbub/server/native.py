@@ -128,7 +128,7 @@ class NativeTransport(asyncio.Protocol):
     def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """Deliver to `user` from now on (see `Transport`)."""
         predecessor, self._user = self._user, user
-        if predecessor is None:
+        if predecessor is None or self._phase is not _Phase.OPEN:
             self._lose(CloseCode.ABNORMAL, "")
             return
         self._set(settings)
@@ -150,8 +150,9 @@ class NativeTransport(asyncio.Protocol):
         """Send a close frame and wait for the peer's (see `Transport`)."""
         if self._phase is not _Phase.OPEN:
             return
+        farewell = _close_frame(code, reason)
         self._phase = _Phase.CLOSING
-        self._write_close(code, reason)
+        self._tcp.write(farewell)
         self.resume_reading()
         self._wait(DRAIN_DEADLINE_S if self._shared.is_draining else CLOSE_DEADLINE_S)
 
@@ -172,6 +173,8 @@ class NativeTransport(asyncio.Protocol):
         if self._is_reading:
             return
         self._is_reading = True
+        if self._ping is not None:
+            self._pinged_at = self._shared.now()  # the answer may be among what has not been read
         if self._parser.has_more:
             asyncio.get_running_loop().call_soon(self._read_on)
         elif not self._tcp.is_closing():
@@ -221,6 +224,9 @@ class NativeTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The event loop's buffer has room."""
         self._is_congested = False
+        if self._stuck_at is not None and self._phase is _Phase.OPEN:
+            self._stuck_at = None
+            self._wait(self.settings.heartbeat.interval_s)
         if self._owes_pong is not None:
             payload, self._owes_pong = self._owes_pong, None
             self._pong(payload)
@@ -228,7 +234,9 @@ class NativeTransport(asyncio.Protocol):
             self._user.writable()
 
     def eof_received(self) -> None:
-        """The peer sends no more: the event loop closes the connection."""
+        """The peer sends no more: the event loop closes the connection when what waits has left, if it leaves soon."""
+        self._lose(CloseCode.ABNORMAL, "")
+        self._linger()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -273,14 +281,10 @@ class NativeTransport(asyncio.Protocol):
         elif self._phase is _Phase.OPEN:
             self._tcp.write(frame(Opcode.PONG, payload))
 
-    def _write_close(self, code: int, reason: str) -> None:
-        payload = b"" if code == CloseCode.NO_STATUS else close_payload(code, reason)
-        self._tcp.write(frame(Opcode.CLOSE, payload))
-
     def _closed(self, event: Closed) -> None:
         """The peer has closed: answer if it has not answered us, and end the connection, as is the server's part."""
         if self._phase is _Phase.OPEN:
-            self._write_close(event.code, "")
+            self._tcp.write(_close_frame(event.code, ""))
         self._lose(event.code, event.reason)
         self._linger()
         self._tcp.close()
@@ -288,11 +292,10 @@ class NativeTransport(asyncio.Protocol):
     def _fail(self, code: int, reason: str) -> None:
         """The peer is at fault: say so, and stop listening to it."""
         if self._phase is _Phase.OPEN:
-            self._write_close(code, reason)
+            self._tcp.write(_close_frame(code, reason))
         self._lose(code, reason)
         self._linger()
-        self._parser = Parser()  # what it holds is not needed any more
-        if self._tcp.can_write_eof():
+        if self._tcp.can_write_eof() and not self._tcp.is_closing():
             self._tcp.write_eof()
 
     def _lose(self, code: int, reason: str) -> None:
@@ -301,8 +304,11 @@ class NativeTransport(asyncio.Protocol):
             user.lost(code, reason)
 
     def _linger(self) -> None:
+        if self._phase is _Phase.GONE:
+            return  # aborted in the middle of what has arrived
         self._phase = _Phase.LINGERING
-        self._is_reading = True
+        self._parser = Parser()  # what it holds is not needed any more
+        self.resume_reading()
         self._wait(LINGER_S)
 
     def _gone(self) -> None:
@@ -338,7 +344,7 @@ class NativeTransport(asyncio.Protocol):
         elif self._ping is None:
             self._beat(heartbeat, now)
         elif (remaining := self._pinged_at + heartbeat.timeout_s - now) > 0:
-            self._wait(remaining)
+            self._wait(min(remaining, heartbeat.interval_s or remaining))
         elif not self._is_reading:
             self._wait(heartbeat.timeout_s)  # its answer may be among what we do not read
         else:
@@ -347,7 +353,6 @@ class NativeTransport(asyncio.Protocol):
     def _beat(self, heartbeat: Heartbeat, now: float) -> None:
         """Ask whether the peer is there, if it is time."""
         assert heartbeat.interval_s is not None
-        self._stuck_at = None
         remaining = self._pinged_at + heartbeat.interval_s - now
         if remaining > 0:
             self._wait(remaining)
@@ -368,6 +373,10 @@ class NativeTransport(asyncio.Protocol):
             self._wait(timeout_s)
 
     def _heartbeat_failed(self) -> None:
-        self._write_close(CloseCode.INTERNAL_ERROR, "heartbeat")
+        self._tcp.write(_close_frame(CloseCode.INTERNAL_ERROR, "heartbeat"))
         self._lose(CloseCode.ABNORMAL, "heartbeat")
         self._linger()
+
+
+def _close_frame(code: int, reason: str) -> bytes:
+    return frame(Opcode.CLOSE, b"" if code == CloseCode.NO_STATUS else close_payload(code, reason))

@@ -261,11 +261,12 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._tcp is not None
         assert self._opening is not None
         own = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", self._opening.accept)]
+        more = list(event.get("headers") or ())
         if subprotocol := event.get("subprotocol"):
-            own.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+            more.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         if self._extension is not None:
             own.append((b"sec-websocket-extensions", self._extension[0]))
-        head = self._head(HTTPStatus.SWITCHING_PROTOCOLS, own, event.get("headers") or ())
+        head = self._head(HTTPStatus.SWITCHING_PROTOCOLS, own, more)
         self._log(None)
         self._tcp.write(head)
         self._open(self._tcp)
@@ -322,10 +323,11 @@ class WebSocketProtocol(asyncio.Protocol):
         Raises:
             RuntimeError: The application gives a header that is none (RFC 9110 section 5).
         """
-        for name, value in more:
+        given = list(more)
+        for name, value in given:
             if not is_field(name, value):
                 raise RuntimeError(f"header {name!r}: {value!r} cannot be sent")
-        fields = [*own, *self._server_state.default_headers, *more]
+        fields = [*own, *self._server_state.default_headers, *given]
         lines = [b"HTTP/1.1 %d %b" % (status, _phrase(status)), *(b"%b: %b" % field for field in fields)]
         return b"\r\n".join([*lines, b"", b""])
 

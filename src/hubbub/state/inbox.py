@@ -77,9 +77,10 @@ class Inbox(Generic[M]):
 
     def put(self, message: M, size: int, now: float) -> Arrival:
         """Take a message of `size` bytes that has arrived, if the limits allow it."""
-        refused = self.admit(size, now)
-        if refused is not None:
-            return refused
+        return self.admit(size, now) or self.keep(message, size, now)
+
+    def keep(self, message: M, size: int, now: float) -> Arrival:
+        """Take a message that has been admitted."""
         if self._discards and self._is_full():
             return Arrival.DISCARDED
         self.messages.append((message, size))
@@ -101,6 +102,11 @@ class Inbox(Generic[M]):
         if not self.messages:
             self._discards = False
         return message
+
+    def give_back(self, message: M, size: int) -> None:
+        """Put a message back that was taken, as the oldest."""
+        self.messages.appendleft((message, size))
+        self._bytes += size
 
     def pause_ends_at(self) -> float:
         """Return when the reading is to go on if nothing is taken before."""
