@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from hubbub.cli.run import raise_open_files, serve
+from hubbub.server.loop import new_event_loop
 from tests.integration.clients import client
 from tests.integration.deadline import DEADLINE_S
 from tests.integration.servers import COMMANDS, Server
@@ -56,6 +57,7 @@ def test_uvicorn_gets_our_classes(asked: list[tuple[str, dict[str, Any]]], tmp_p
     assert settings == {
         "http": "hubbub.server.http:HTTPProtocol",
         "ws": "hubbub.server:WebSocketProtocol",
+        "loop": "hubbub.server.loop:new_event_loop",
         "reload": False,
         "workers": 1,
         "log_level": "info",
@@ -67,6 +69,7 @@ def test_uvicorn_gets_our_classes(asked: list[tuple[str, dict[str, Any]]], tmp_p
     assert config.http_protocol_class.__module__ == "hubbub.server.http"
     assert config.ws_protocol_class is not None
     assert config.ws_protocol_class.__name__ == "WebSocketProtocol"
+    assert config.get_loop_factory() is new_event_loop
 
 
 def test_the_directory_of_the_application_comes_first(asked: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:

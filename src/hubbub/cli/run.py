@@ -24,6 +24,7 @@ __all__ = ("serve",)
 
 HTTP_CLASS = "hubbub.server.http:HTTPProtocol"
 WEBSOCKET_CLASS = "hubbub.server:WebSocketProtocol"
+LOOP = "hubbub.server.loop:new_event_loop"
 
 _VERBOSE = ("debug", "trace")
 _IMPORTERS = (__file__, importlib.__file__, uvicorn.importer.__file__)
@@ -57,6 +58,7 @@ def serve(application: str, *, app_dir: str, reload: bool, workers: int, log_lev
             application,
             http=HTTP_CLASS,
             ws=WEBSOCKET_CLASS,
+            loop=LOOP,
             reload=reload,
             workers=workers,
             log_level=log_level,

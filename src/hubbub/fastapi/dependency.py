@@ -88,7 +88,8 @@ class ConnectionDependency:
         end = EndpointEnd(core_connection, core, websocket)
         connection: Connection[Any, Any] = Connection(core, core_connection, websocket, types, end.refusal)
         core_connection.facade = connection
-        websocket.scope.setdefault(_SCOPE_KEY, {})[self._runtime] = connection
+        known = websocket.scope.get(_SCOPE_KEY, ())
+        websocket.scope[_SCOPE_KEY] = (*known, (self._runtime, connection))
         current_connections.set((*current_connections.get(), core_connection.id))
         try:
             self._runtime.origins.check(websocket.scope.get("scheme", "ws"), websocket.scope["headers"])
@@ -119,5 +120,5 @@ class ConnectionDependency:
 
 def known_connection(runtime: Runtime, websocket: WebSocket) -> Connection[Any, Any] | None:
     """Return the connection that a hub has for a socket, if it has one."""
-    known: dict[Runtime, Connection[Any, Any]] = websocket.scope.get(_SCOPE_KEY, {})
-    return known.get(runtime)
+    known: tuple[tuple[Runtime, Connection[Any, Any]], ...] = websocket.scope.get(_SCOPE_KEY, ())
+    return next((connection for of, connection in known if of is runtime), None)

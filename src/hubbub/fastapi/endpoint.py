@@ -59,6 +59,9 @@ class EndpointEnd:
 
     def _note_last(self, stack: AsyncExitStack) -> None:
         """Put `_note` below the exits of the dependencies before this one: their errors count too."""
+        if not getattr(stack, "_exit_callbacks", True):  # there are none: no second stack, which takes 800 bytes
+            stack.push(self._note)
+            return
         earlier = stack.pop_all()
         stack.push(self._note)
         stack.push_async_exit(earlier.__aexit__)

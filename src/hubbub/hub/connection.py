@@ -457,7 +457,9 @@ class CoreConnection:
         now = self._hub.clock.time()
         self._heard_at = now
         self._heard = True
-        inbox = self._inbox or self._the_inbox(now)
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._the_inbox(now)
         arrival = inbox.admit(size, now)
         if arrival is None:
             receiver = self._receiver
@@ -629,8 +631,8 @@ class CoreConnection:
     def _handle(self, handlers: Handlers, data: Data | None) -> None:
         """Give the handler a message, and what has arrived meanwhile, for as long as it does not have to wait."""
         self._is_handling = True
-        context = self._context or self._own_context()
         while data is not None:
+            context = self._context or self._own_context()
             try:
                 outcome = context.run(handlers.message, data)
                 if outcome is not None:
@@ -639,7 +641,8 @@ class CoreConnection:
                         return
             except (Exception, asyncio.CancelledError) as error:
                 self._handler_failed(error)
-            data = self.take_now() if self._inbox else None
+            inbox = self._inbox
+            data = self.take_now() if inbox is not None and inbox.messages else None
         self._is_handling = False
         if self.phase is not _OPEN:
             self._tell_closed(handlers)

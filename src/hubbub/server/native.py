@@ -40,6 +40,9 @@ LINGER_S = 2.0
 DRAIN_DEADLINE_S = 1.0
 """How long a close waits for the peer's answer when the server stops."""
 
+_NO_PARSER = Parser()
+"""The parser of all connections that are over: what theirs held, such as a message without an end, is let go."""
+
 
 class _Phase(enum.Enum):
     OPEN = "open"
@@ -307,7 +310,7 @@ class NativeTransport(asyncio.Protocol):
         if self._phase is _Phase.GONE:
             return  # aborted in the middle of what has arrived
         self._phase = _Phase.LINGERING
-        self._parser = Parser()  # what it holds is not needed any more
+        self._parser = _NO_PARSER
         self.resume_reading()
         self._wait(LINGER_S)
 
@@ -315,6 +318,7 @@ class NativeTransport(asyncio.Protocol):
         if self._phase is _Phase.GONE:
             return
         self._phase = _Phase.GONE
+        self._parser = _NO_PARSER
         self._shared.connections.discard(self)
         del self._shared.open[self]
         self._forget()

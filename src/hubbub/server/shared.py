@@ -68,7 +68,8 @@ class Shared:
         self._loop = loop
         self._grace_s = config.timeout_graceful_shutdown
         self._wheel: TimingWheel[Timed] = TimingWheel(TICK_S)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop's handle does not say when, if the time has come already
 
     # Deadlines
 
@@ -89,10 +90,13 @@ class Shared:
     def _arm(self) -> None:
         when = self._wheel.next_due()
         if self._timer is not None:
-            if when is not None and when >= self._timer.when():
+            if when is not None and when >= self._timer_at:
                 return  # it will look again when it is called
             self._timer.cancel()
-        self._timer = None if when is None else self._loop.call_at(when, self._expire)
+        self._timer = None
+        if when is not None:
+            self._timer_at = when
+            self._timer = self._loop.call_at(when, self._expire)
 
     def _expire(self) -> None:
         now = self._loop.time()
