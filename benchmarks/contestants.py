@@ -100,7 +100,8 @@ BUN_PACKAGE = NodePackage("@oven/bun-linux-" + {"x86_64": "x64"}.get(platform.ma
 BUN = (str(NODE_MODULES / BUN_PACKAGE.name / "bin" / "bun"), str(PEERS / "bun.js"), "{port}")
 UVICORN = ("-m", "uvicorn", "--port", "{port}", "--log-level", "error")
 HUBBUB_ON_UVICORN = (sys.executable, *UVICORN, "benchmarks.application:app")
-HUBBUB_NATIVE = (*HUBBUB_ON_UVICORN, "--ws", "hubbub.server:WebSocketProtocol")
+HUBBUB_RUN = (sys.executable, "-m", "hubbub.cli", "run", "--port", "{port}", "--log-level", "error", "--deflate")
+"""Deflate for the workload that asks for it; clients that do not offer it do not get it."""
 
 
 def _on_uvicorn(name: str, label: str, module: str, package: str, endpoints: Endpoints) -> Contestant:
@@ -129,7 +130,7 @@ CONTESTANTS = (
     _on_uvicorn("channels", "Django Channels", "channels_app", "channels", CHANNELS),
     _on_uvicorn("python-socketio", "python-socketio", "socketio_app", "python-socketio", SOCKETIO),
     Contestant("hubbub-on-uvicorn", "Hubbub on uvicorn's own class", HUBBUB_ON_UVICORN, HUBBUB),
-    Contestant("hubbub", "Hubbub", HUBBUB_NATIVE, HUBBUB),
+    Contestant("hubbub", "Hubbub", (*HUBBUB_RUN, "benchmarks.application:app"), HUBBUB),
 )
 BASES = {"bun": "Bun", "tutorial": "tutorial"}
 """What ratios are taken to, and what their columns call it."""

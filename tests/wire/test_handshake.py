@@ -7,7 +7,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hubbub.wire.handshake import ExtensionOffer, Opening, Rejected, Request, accept_key, open_handshake, parse_head
+from hubbub.wire.handshake import (
+    ExtensionOffer,
+    Opening,
+    Rejected,
+    Request,
+    accept_key,
+    is_field,
+    open_handshake,
+    parse_head,
+)
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever else the machine does
 
@@ -95,6 +104,39 @@ def test_a_malformed_request_line_is_rejected(line: bytes) -> None:
 def test_a_malformed_header_is_rejected(line: bytes) -> None:
     with pytest.raises(Rejected, match="400: a header is malformed"):
         parse_head(b"GET / HTTP/1.1\r\nhost: a\r\n" + line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        (b"x-name", b"value", True),
+        (b"!#$%&'*+-.^_`|~09AZaz", b"", True),
+        (b"x", b" inner \t space \xe9 ", True),
+        (b"", b"x", False),
+        (b"x y", b"x", False),
+        (b"x:", b"x", False),
+        (b"x\r\n", b"x", False),
+        (b"x\n", b"x", False),
+        (b"na\xefme", b"x", False),
+        (b"x", b"a\r\nset-cookie: b", False),
+        (b"x", b"a\n", False),
+        (b"x", b"a\rb", False),
+        (b"x", b"\x00", False),
+        (b"x", b"\x7f", False),
+    ],
+)
+def test_a_field_is_a_token_and_a_value_without_control_characters(name: bytes, value: bytes, fits: bool) -> None:
+    assert is_field(name, value) is fits
+
+
+@UNTIMED
+@given(st.binary(max_size=20) | st.text("abc-:\r\n").map(str.encode), st.binary(max_size=20))
+def test_what_is_a_field_comes_out_of_a_head_as_it_went_in(name: bytes, value: bytes) -> None:
+    """So that nobody can slip a second header into an answer."""
+    if is_field(name, value):
+        assert parse_head(b"GET / HTTP/1.1\r\n%b: %b\r\n\r\n" % (name, value)).headers == (
+            (name.lower(), value.strip(b" \t")),
+        )
 
 
 # A handshake

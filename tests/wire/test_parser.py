@@ -453,3 +453,180 @@ def test_nothing_holds_the_inflater_after_the_end(last: bytes) -> None:
     assert watched() is not None
     parser.feed(last)
     assert watched() is None
+
+
+# One message that has arrived whole, at once
+
+
+def heard(parser: Parser, parts: Iterable[bytes]) -> tuple[list[Event], tuple[int, str] | None, bool]:
+    """Feed the parts as a transport does: what is just one message is asked for before anything else."""
+    events: list[Event] = []
+    for part in parts:
+        message = parser.only(part)
+        events += parser.feed(part) if message is None else [message]
+    return events, None if parser.fault is None else (parser.fault.code, parser.fault.reason), parser.is_idle
+
+
+def fed(parser: Parser, parts: Iterable[bytes]) -> tuple[list[Event], tuple[int, str] | None, bool]:
+    events, fault = parse(*parts, parser=parser)
+    return events, fault, parser.is_idle
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1_000, 65_535])
+def test_a_message_that_has_arrived_whole_is_had_at_once(size: int) -> None:
+    parser = Parser(max_bytes=size)
+    for _ in range(2):
+        assert parser.only(sent(BINARY, b"x" * size)) == b"x" * size
+        assert parser.only(sent(TEXT, b"x" * size)) == "x" * size
+    assert parser.is_idle
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        sent(TEXT)[:-1],
+        sent(TEXT, b"cut")[:-1],
+        sent(TEXT, b"one") + sent(TEXT, b"two"),
+        sent(TEXT, b"fragment", bits=0),
+        sent(CONTINUATION, b"out of turn"),
+        sent(PING),
+        sent(CLOSE),
+        sent(TEXT, b"\xff"),
+        sent(TEXT, b"x", FIN | RSV1),
+        sent(TEXT, b"x", FIN | RSV2),
+        sent(BINARY, b"x" * 101),
+        sent(BINARY, b"x" * 65_536),
+        b"\x82\x01" + KEY + b"x",
+        b"\x82\x00" + KEY,
+        bytes((FIN | BINARY, MASKED | 126, 0, 100)) + KEY + b"x" * 100,
+    ],
+)
+def test_anything_else_is_left_to_feed_and_changes_nothing(data: bytes) -> None:
+    parser, other = compressing(max_bytes=100), compressing(max_bytes=100)
+    assert parser.only(data) is None
+    assert (parser.is_idle, parser.fault) == (True, None)
+    assert fed(parser, [data]) == fed(other, [data])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        sent(TEXT, b"begun", bits=0),
+        sent(TEXT, b"cut")[:-1],
+        sent(TEXT)[:1],
+        sent(CLOSE),
+        sent(3),
+        sent(TEXT, b"1") * 3,
+    ],
+    ids=["fragment", "cut", "one byte", "closed", "fault", "more than at once"],
+)
+def test_a_parser_that_is_in_the_middle_of_something_has_nothing_at_once(before: bytes) -> None:
+    parser = Parser(frames_at_once=2)
+    parser.feed(before)
+    assert parser.only(sent(TEXT, b"x")) is None
+
+
+FRAMES = st.one_of(
+    st.tuples(FIRST_BYTES, st.binary(max_size=130) | TEXTS.map(str.encode)).map(lambda it: sent(0, it[1], it[0])),
+    messages().map(lambda message: message[0]),
+    st.binary(max_size=20),
+)
+
+
+@UNTIMED
+@given(st.lists(FRAMES, max_size=6), CUTS, st.booleans(), st.booleans())
+@example([sent(TEXT, "é".encode()), sent(BINARY, b"x" * 51), sent(TEXT)], [], False, True)
+@example([sent(TEXT, b"a", 0), sent(TEXT, b"b")], [], False, True)
+def test_had_at_once_or_not_the_events_and_the_fault_are_the_same(
+    frames: list[bytes], places: list[int], compressed: bool, is_whole: bool
+) -> None:
+    parts = frames if is_whole else cut(b"".join(frames), places)
+    make = compressing if compressed else Parser
+    limits = {"max_bytes": 50, "max_fragments": 3}
+    assert heard(make(**limits), parts) == fed(make(**limits), parts)
+
+
+# Limits that change
+
+
+def test_the_limits_can_be_replaced_between_messages() -> None:
+    parser = Parser(max_bytes=1, max_fragments=1)
+    parser.limit(3, 2)
+    three = sent(BINARY, b"12", 0) + sent(CONTINUATION, b"3")
+    assert parse(three, parser=parser) == ([b"123"], None)
+    parser.limit(2, 2)
+    assert parser.only(sent(BINARY, b"123")) is None
+    assert parse(sent(BINARY, b"12"), sent(BINARY, b"123"), parser=parser) == ([b"12"], (1009, "message_bytes"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "fault"),
+    [((2, None), (1009, "message_bytes")), ((None, 1), (1008, "message_fragments")), ((None, None), None)],
+)
+def test_the_limits_can_be_replaced_within_a_message(
+    limits: tuple[int | None, int | None], fault: tuple[int, str] | None
+) -> None:
+    parser = Parser(max_bytes=100, max_fragments=2)
+    parser.feed(sent(BINARY, b"12", 0))
+    parser.limit(*limits)
+    assert parse(sent(CONTINUATION, b"3"), parser=parser) == ([] if fault else [b"123"], fault)
+
+
+def test_a_limit_holds_for_what_a_message_decompresses_to_too() -> None:
+    parser = compressing()
+    parser.limit(100, None)
+    assert parse(sent(TEXT, compress(b"x" * 101), FIN | RSV1), parser=parser) == ([], (1009, "message_bytes"))
+
+
+# So many frames at once
+
+
+def test_one_feed_takes_only_so_many_frames() -> None:
+    parser = Parser(frames_at_once=2)
+    data = b"".join(sent(TEXT, b"%d" % number) for number in range(5))
+    progress = [(parser.feed(data), parser.has_more)]
+    while parser.has_more:
+        progress.append((parser.feed(b""), parser.has_more))
+    assert progress == [(["0", "1"], True), (["2", "3"], True), (["4"], False)]
+    assert parser.is_idle
+
+
+def test_control_frames_and_fragments_count_too() -> None:
+    parser = Parser(frames_at_once=2)
+    data = sent(PING) + sent(TEXT, b"a", 0) + sent(CONTINUATION, b"b") + sent(PONG)
+    assert (parser.feed(data), parser.has_more) == ([Ping(b"")], True)
+    assert (parser.feed(b""), parser.has_more) == (["ab", Pong(b"")], False)
+
+
+def test_what_arrives_before_the_rest_is_asked_for_comes_after_it() -> None:
+    parser = Parser(frames_at_once=1)
+    assert parser.feed(sent(TEXT, b"1") + sent(TEXT, b"2")) == ["1"]
+    assert parser.only(sent(TEXT, b"3")) is None
+    assert parser.feed(sent(TEXT, b"3")) == ["2"]
+    assert (parser.feed(b""), parser.has_more) == (["3"], False)
+
+
+@pytest.mark.parametrize("last", [sent(CLOSE), sent(3)], ids=["a close", "a fault"])
+def test_after_the_end_there_is_no_more(last: bytes) -> None:
+    parser = Parser(frames_at_once=2)
+    parser.feed(sent(TEXT, b"1") + last + sent(TEXT, b"2") * 5)
+    assert not parser.has_more
+    assert (parser.feed(b""), parser.has_more) == ([], False)
+
+
+@UNTIMED
+@given(st.lists(FRAMES, max_size=6), CUTS, st.integers(1, 3))
+def test_however_many_frames_at_once_the_events_and_the_fault_are_the_same(
+    frames: list[bytes], places: list[int], at_once: int
+) -> None:
+    data = b"".join(frames)
+    parser = Parser(max_bytes=50, max_fragments=3, frames_at_once=at_once)
+    events: list[Event] = []
+    for part in cut(data, places):
+        events += parser.feed(part)
+        while parser.has_more:
+            events += parser.feed(b"")
+    fault = None if parser.fault is None else (parser.fault.code, parser.fault.reason)
+    assert (events, fault) == parse(*cut(data, places), parser=Parser(max_bytes=50, max_fragments=3))
+    assert parser.fault is not None or parser.has_more is False
