@@ -101,7 +101,10 @@ class Runtime:
             clock=self._clock or loop,
             admission=Admission(limits),
             policy_of=self._policy_of,
-            call_soon=loop.call_soon,
+            # Not in the next turn, but in the one after it: what was read in this turn is published by endpoints in the
+            # next one, and should go out together. Without that, 16 messages in flight to 500 subscribers settle into
+            # runs of 8, at 0.48 µs of CPU a delivery instead of 0.27.
+            call_soon=lambda call: loop.call_soon(lambda: loop.call_soon(call)),
         )
         self._entered = 0
         self._life = _Life.RUNNING

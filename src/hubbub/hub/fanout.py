@@ -1,7 +1,7 @@
 """From a message to the connections that hear it: encode once, hand over to each.
 
-Theory of operation. A system call for each message and recipient is what a fan-out costs; so publications wait for the
-end of the loop's turn, and those of one channel that have come one after the other go out as one run: joined once, and
+Theory of operation. A system call for each message and recipient is what a fan-out costs; so publications wait for a
+turn or two of the loop, and those of one channel that have come one after the other go out as one run: joined once, and
 written once to each who hears the channel. Runs go out in the order in which they were begun, so that every connection
 gets everything in the order in which the hub has accepted it. Whatever else is written to a connection settles first
 what waits for it; so does its end.
@@ -126,7 +126,7 @@ class Fanout:
     Args:
         index: Who hears what.
         counters: Where deliveries are counted.
-        call_soon: Calls a function at the end of the loop's turn.
+        call_soon: Calls a function in one of the loop's next turns.
 
     Attributes:
         runs: The runs that wait; for looking only.

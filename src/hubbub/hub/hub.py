@@ -37,7 +37,7 @@ class CoreHub:
         clock: The time, and calls at a time.
         admission: The counts against the hub's own limits.
         policy_of: The policy that a channel's family has declared, or `None`.
-        call_soon: Calls a function at the end of the loop's turn.
+        call_soon: Calls a function in one of the loop's next turns.
     """
 
     def __init__(

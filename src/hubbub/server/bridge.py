@@ -56,8 +56,8 @@ class AsgiBridge:
     async def receive(self) -> Event:
         """Return the next message, or the end."""
         while not self._messages:
-            if self._ended is not None:
-                code, reason = self._ended
+            if (ended := self._how_it_ended()) is not None:
+                code, reason = ended
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             if self._receiver is None or self._receiver.done():
                 self._receiver = asyncio.get_running_loop().create_future()
@@ -89,14 +89,20 @@ class AsgiBridge:
             raise RuntimeError("websocket.send: give text or bytes")
         if self._writable is not None and self._ended is None:
             await self._writable.wait()
-        if self._ended is not None:
-            raise ClientDisconnected(f"the connection has ended with close code {self._ended[0]}")
+        if (ended := self._how_it_ended()) is not None:
+            raise ClientDisconnected(f"the connection has ended with close code {ended[0]}")
         if not isinstance(message, str | bytes):
             message = bytes(memoryview(message))  # a bytearray, which other servers take too
         self.transport.write(PreparedFrame(message))
 
+    def _how_it_ended(self) -> tuple[int, str] | None:
+        # Of the end of a connection that a hub has taken over only the hub is told.
+        if self._ended is None and self.transport.is_over:
+            self._ended = (CloseCode.ABNORMAL, "")
+        return self._ended
+
     def _close(self, event: Event) -> None:
-        if self._ended is not None:
+        if self._how_it_ended() is not None:
             return
         code = event.get("code")
         code = CloseCode.NORMAL if code is None else code

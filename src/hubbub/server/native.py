@@ -128,6 +128,11 @@ class NativeTransport(asyncio.Protocol):
         """How it takes what was encoded for many (see `Transport`)."""
         return self
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the user has been told of the end."""
+        return self._user is None
+
     def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """Deliver to `user` from now on (see `Transport`)."""
         predecessor, self._user = self._user, user

@@ -39,6 +39,9 @@ __all__ = ("WebSocketProtocol",)
 
 FRAMES_AT_ONCE = 512
 """Frames that one connection may bring before others have their turn: a millisecond or two."""
+TLS_WRITE_BYTES = 65_536
+"""What a TLS connection may hold before it counts as congested, as on TCP. asyncio and uvloop take half a megabyte, and
+pass it on in one go: a peer that needs longer than the heartbeat for that would seem to take nothing."""
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -284,6 +287,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._shared.connections.discard(self)
         tcp.set_protocol(transport)
+        if self._scope["scheme"] == "wss":
+            tcp.set_write_buffer_limits(TLS_WRITE_BYTES)
         self._scope["extensions"]["hubbub"] = transport
         self._wake()
 
