@@ -22,10 +22,9 @@ def has_foreground() -> bool:
 
 
 def main(port: str) -> int:
-    command = [sys.executable, "-m", "uvicorn", "examples.main:app", "--host", "127.0.0.1", "--port", port]
+    command = [sys.executable, "-m", "hubbub.cli", "run", "examples.main:app", "--host", "127.0.0.1", "--port", port]
+    command += ["--timeout-graceful-shutdown", "1"]
     print(f"The examples are at http://127.0.0.1:{port} (Ctrl-C ends them)", flush=True)
-    # A message is in memory before the hub sees its size: the bound that protects it is uvicorn's, 16 MiB by default.
-    command += ["--ws-max-size", "65536", "--timeout-graceful-shutdown", "1"]
     terminal = has_foreground()
     if terminal:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or handing over the foreground would stop this script

@@ -40,4 +40,9 @@ echo "Installing into $venv what is needed for: $purpose"
 install "${tools[@]}"
 # The build tools are in the environment already, in the versions that constraints.txt gives.
 install --no-build-isolation --editable ".[$extras]"
+if [ "$purpose" = develop ]; then
+    # The oldest uvicorn that is supported, beside the newest one: tests/integration/servers.py runs it.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+        --target "$venv/oldest" uvicorn==0.53.0
+fi
 touch "$venv/.$purpose"

@@ -24,12 +24,16 @@ ROOT = Path(__file__).parents[2]
 APPLICATIONS = "tests.integration.applications"
 
 NATIVE = "hubbub.server:WebSocketProtocol"
+OLDEST = Path(sys.prefix) / "oldest"
+"""Where `scripts/environment.sh` puts the oldest uvicorn that is supported."""
 ws_class = "auto"
 """The WebSocket class of `serving` where a test does not name one: see the fixture `each_class`."""
 
 UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
 COMMANDS = {
+    "hubbub-run": ("hubbub.cli", "run", "--port", "{port}", "--log-level", "warning", "{application}"),
     "uvicorn-hubbub": (*UVICORN, "--ws", NATIVE, "{application}"),
+    "oldest-uvicorn-hubbub": (*UVICORN, "--ws", NATIVE, "{application}"),
     "uvicorn-sansio": (*UVICORN, "--ws", "websockets-sansio", "{application}"),
     "uvicorn-websockets": (*UVICORN, "--ws", "websockets", "{application}"),
     "uvicorn-wsproto": (*UVICORN, "--ws", "wsproto", "{application}"),
@@ -78,7 +82,8 @@ class Server:
         self._port_holder = _hold_a_port()
         self.port = self._port_holder.getsockname()[1]
         arguments = [part.format(port=self.port, application=self._application) for part in COMMANDS[self.kind]]
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        oldest = str(OLDEST) if self.kind.startswith("oldest") else None
+        path = os.pathsep.join(filter(None, (oldest, str(ROOT), os.environ.get("PYTHONPATH"))))
         with self._log.open("ab") as output:
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],

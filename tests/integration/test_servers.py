@@ -6,6 +6,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.clients import TEXT, Client, Close, RawClient, client, http_client, refusal
-from tests.integration.servers import COMMANDS, Server
+from tests.integration.servers import COMMANDS, OLDEST, Server
 
 NOTHING = {"connections": 0, "users": 0, "channels": 0, "queued_bytes": 0}
 EXPECTED_EXCEPTIONS = {
@@ -50,6 +51,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def port(server: Server) -> int:
     return server.port
+
+
+def test_both_ends_of_the_range_of_uvicorn_are_tested() -> None:
+    declared = next(line for line in metadata.requires("hubbub") or () if line.startswith("uvicorn[standard]"))
+    oldest = metadata.distributions(name="uvicorn", path=[str(OLDEST)])
+    assert f">={next(iter(oldest)).version}".removesuffix(".0") in declared
+    assert metadata.version("uvicorn") > "0.53"
 
 
 @pytest.fixture
