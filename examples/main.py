@@ -1,4 +1,4 @@
-"""The three applications in one, with a page to choose from: ``uvicorn examples.main:app``."""
+"""The three applications in one, with a page to choose from: ``hubbub run examples.main:app``."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

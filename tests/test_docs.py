@@ -32,7 +32,7 @@ from websockets.asyncio.client import connect
 import hubbub
 import hubbub.testing
 from examples.main import app as examples
-from hubbub import Hub, Limits, Outbox
+from hubbub import Drain, Heartbeat, Hub, Limits, Outbox
 from hubbub.testing import Client, ClientConnection, Refused
 
 ROOT = Path(__file__).parents[1]
@@ -253,14 +253,26 @@ def table_rows(page: str, first_heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ("page", "heading", "configuration"),
-    [("docs/limits.md", "limit", Limits), ("docs/slow-clients.md", "field", Outbox)],
+    [
+        ("docs/limits.md", "limit", Limits),
+        ("docs/slow-clients.md", "field", Outbox),
+        ("docs/hub.md", "field of `Heartbeat`", Heartbeat),
+        ("docs/hub.md", "field of `Drain`", Drain),
+    ],
 )
 def test_the_defaults_are_those_of_the_code(page: str, heading: str, configuration: type) -> None:
     documented = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in table_rows(page, heading)}
     assert documented == {field.name: field.default for field in fields(configuration)}
 
 
-@pytest.mark.parametrize(("heading", "call"), [("argument", Hub), ("argument of `accept`", hubbub.Connection.accept)])
+@pytest.mark.parametrize(
+    ("heading", "call"),
+    [
+        ("argument", Hub),
+        ("argument of `accept`", hubbub.Connection.accept),
+        ("argument of `detach`", hubbub.Connection.detach),
+    ],
+)
 def test_the_tables_of_arguments_are_complete(heading: str, call: Callable[..., object]) -> None:
     listed = [row[0].strip("`") for row in table_rows("docs/hub.md", heading)]
     assert listed == [name for name in inspect.signature(call).parameters if name != "self"]
@@ -367,10 +379,10 @@ async def drive_readme(module: Any) -> None:
 async def test_the_readme_can_be_followed(page: str, tmp_path: Path, unused_tcp_port: int) -> None:
     """The application, in the file that it is to be written to, served by the command that stands there."""
     [program] = programs_of(page)["readme"]
-    [serve] = commands_of(page, "uvicorn")
+    [serve] = commands_of(page, "hubbub")
     addresses = [address.replace("8000", str(unused_tcp_port)) for [address] in commands_of(page, "websockets")]
     (tmp_path / "main.py").write_text(program.source, encoding="utf-8")
-    command = [sys.executable, "-m", "uvicorn", *serve, "--port", str(unused_tcp_port)]
+    command = [sys.executable, "-m", "hubbub.cli", *serve, "--port", str(unused_tcp_port)]
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
     try:
@@ -425,7 +437,7 @@ def test_the_make_targets_are_there(page: str) -> None:
 
 
 def test_both_readmes_say_to_do_the_same() -> None:
-    programs = ("make", "pip", "python3", ".", "uvicorn", "websockets")
+    programs = ("make", "pip", "python3", ".", "hubbub", "websockets")
     one, other = ([commands_of(page, program) for program in programs] for page in READMES)
     assert one == other
 
@@ -794,6 +806,26 @@ async def drive_channels(module: Any) -> None:
         module.rooms(room="kitchen:1")
     with pytest.raises(ValueError, match="overlaps"):
         module.hub.channels("{kind}:{room}")
+
+
+@drives("docs/hub.md", "detach")
+async def drive_detach(module: Any) -> None:
+    async with (
+        client_of(module) as client,
+        open_all(client, "/prices/ada?greeting=Hi", "/prices/grace") as (ada, grace),
+        http(module.app) as browser,
+    ):
+        await tell(ada, "TEA", ada, heard="Hi, TEA it is")
+        await grace.send("COFFEE")
+        connections = [*module.hub.connections.values()]
+        assert [connection.has_websocket for connection in connections] == [False, False]
+        with pytest.raises(RuntimeError, match="state"):
+            _ = connections[0].headers
+        await browser.post("/prices/TEA?price=3")
+        await ada.assert_received("TEA 3.0")
+        await ada.close(4001)
+        await grace.assert_nothing()
+        assert module.left == ["ada: 4001"]
 
 
 @drives("docs/hub.md", "threads")

@@ -1,6 +1,6 @@
 """A chat: rooms by path, who is there, private messages, and any number of tabs for one person.
 
-Run it with ``uvicorn examples.chat.app:app`` and open http://127.0.0.1:8000.
+Run it with ``hubbub run examples.chat.app:app`` and open http://127.0.0.1:8000.
 
 A name is all that tells people apart here: two tabs with one name are one person. In an application of your own the
 user comes from your authentication, as one more dependency of the endpoint.

@@ -1,6 +1,6 @@
 """A game: players collect gems in an arena, and the server moves everybody, 20 times a second.
 
-Run it with ``uvicorn examples.game.app:app`` and open http://127.0.0.1:8000 in two windows.
+Run it with ``hubbub run examples.game.app:app`` and open http://127.0.0.1:8000 in two windows.
 
 A page says only where it steers; what happens is decided here and published as a whole frame on the arena's channel.
 That channel has the ``latest`` policy: for a player whose network is slow, a new frame replaces the one that waits.

@@ -1,6 +1,6 @@
 """Notifications: an HTTP POST from anywhere reaches all devices of one user at once.
 
-Run it with ``uvicorn examples.notifications.app:app``, open http://127.0.0.1:8000 in two tabs as "ada", and then::
+Run it with ``hubbub run examples.notifications.app:app``, open http://127.0.0.1:8000 in two tabs as "ada", and then::
 
     curl http://127.0.0.1:8000/notify/ada -H "content-type: application/json" -d '{"text": "Your tea is ready"}'
 
