@@ -107,6 +107,9 @@ class TransportUser(Protocol):
     def control_received(self) -> None:
         """A ping has arrived, or a pong that was not asked for. It has been answered, but counts as a message does."""
 
+    def violated(self, limit: str) -> None:
+        """The peer has gone over a limit that the transport holds; it is closed for that, and `lost` follows."""
+
     def congested(self) -> None:
         """What is written from now on waits in the transport; write no more until `writable`."""
 

@@ -562,6 +562,28 @@ async def test_an_invalid_message_may_raise_where_nobody_catches_it(
 # Exceptions
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Denied("no", limit="mine"), "mine"),
+        (Denied("é" * 100), "é" * 61),
+        (HTTPException(403, "forbidden"), "forbidden"),
+    ],
+    ids=["a limit", "a long reason", "an HTTPException"],
+)
+async def test_a_refusal_in_a_handler_closes_as_one_in_an_endpoint_does(
+    hub: Hub, carrier: Carrier | None, heard: Heard, caplog: pytest.LogCaptureFixture, error: Exception, reason: str
+) -> None:
+    async def refuse(connection: Connection, message: str) -> None:
+        raise error
+
+    async with detached(hub, carrier, refuse, heard.close_async) as (_, peer):
+        await peer.send("1")
+        await peer.is_closed(1008, reason)
+        await until(lambda: heard.closes)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("kind", ["sync", "async", "after waiting"])
 @pytest.mark.parametrize("error", [ValueError("wrong"), asyncio.CancelledError()], ids=["an error", "a cancellation"])
 async def test_what_a_handler_raises_is_logged_and_closes(

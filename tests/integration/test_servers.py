@@ -283,11 +283,12 @@ async def test_a_client_that_stops_reading_is_let_go(server: Server, http: httpx
 # Bad input: a clear error, and nothing else changes
 
 
-async def test_a_message_that_is_too_large(port: int) -> None:
+async def test_a_message_that_is_too_large(port: int, http: httpx.AsyncClient) -> None:
     async with client(port, "/echo") as someone, client(port, "/echo") as someone_else:
         await someone.send("x" * 65_537)
         assert await someone.closed() == Close(1009, "message_bytes")
         assert await someone_else.ask("still here") == "still here"
+        assert (await http.get("/violations")).json()["message_bytes"] == 1
 
 
 async def test_too_many_messages(port: int) -> None:

@@ -189,6 +189,7 @@ class User:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.violations: list[str] = []
         self.when_received: Callable[[Data], object] = lambda data: None
 
     def received(self, data: Data) -> None:
@@ -197,6 +198,9 @@ class User:
 
     def control_received(self) -> None:
         self.calls.append("control")
+
+    def violated(self, limit: str) -> None:
+        self.violations.append(limit)
 
     def congested(self) -> None:
         self.calls.append("congested")

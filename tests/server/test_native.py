@@ -418,11 +418,26 @@ def test_a_close_frame_without_a_code_has_no_payload(line: Line) -> None:
 def test_a_close_that_cannot_be_said_leaves_the_connection_as_it_was(line: Line) -> None:
     with pytest.raises(OverflowError):
         line.transport.close(100_000, "")
-    with pytest.raises(UnicodeEncodeError):
-        line.transport.close(1000, "\ud800")
     assert line.closes == []
-    line.transport.close(1011, "")
-    assert line.closes == [close_payload(1011)]
+    line.transport.close(1011, "a \ud800")
+    assert line.closes == [close_payload(1011, "a ?")]
+
+
+@pytest.mark.parametrize(
+    ("data", "violations"),
+    [
+        (sent(Opcode.BINARY, b"x" * 11), ["message_bytes"]),
+        (b"\x02\x80\0\0\0\0" + b"\0\x80\0\0\0\0" * 2, ["message_fragments"]),
+        (b"\xff" * 10, []),
+    ],
+    ids=["bytes", "fragments", "another fault"],
+)
+def test_a_peer_that_goes_over_a_limit_of_the_transport_is_reported_under_its_name(
+    line: Line, data: bytes, violations: list[str]
+) -> None:
+    line.transport.start(line.user, TransportSettings(message_bytes=10, message_fragments=2))
+    line.tcp.receive(data)
+    assert line.user.violations == violations
 
 
 def test_pings_are_not_answered_after_our_close(line: Line) -> None:

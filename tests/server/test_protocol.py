@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import inspect
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -791,8 +792,9 @@ async def test_a_handshake_that_comes_when_the_server_stops_is_503(serve: Callab
     server = serve(Application())
     shared_by(server.state, server.config, cast(Any, server.loop)).begin_drain()
     await server.ask()
-    status, headers, _ = server.answer
+    status, headers, body = server.answer
     assert (status, headers[b"retry-after"]) == (b"HTTP/1.1 503 Service Unavailable", b"1")
+    assert json.loads(body) == {"detail": "Shutting down", "limit": "draining"}
     assert server.is_clean
 
 

@@ -17,19 +17,19 @@ from ..hub.hub import CoreHub, check_channel
 from ..interfaces import Transport
 from ..model import CloseCode, Data
 from ..server.fallback import AsgiTransport
+from ..wire.frames import REASON_BYTES, shortened
 from ..wire.prepared import PreparedFrame
 from .typed import UNTYPED, MessageTypes, validates_outgoing
 
 if TYPE_CHECKING:
     from starlette.types import Message
 
-__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of", "shortened")
+__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of")
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
 
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-_REASON_BYTES = 123
 _NOTHING: Any = object()
 _CONNECTING = Phase.CONNECTING
 
@@ -61,13 +61,8 @@ def check_close(code: int, reason: str) -> None:
     """
     if code not in _CLOSE_CODES:
         raise ValueError(f"close code {code!r}: use 1000, 1001, 1003, 1007 to 1014, or your own from 4000 to 4999")
-    if len(reason.encode()) > _REASON_BYTES:
-        raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {_REASON_BYTES} fit")
-
-
-def shortened(reason: str) -> str:
-    """Return as much of a close reason as fits, cut between characters."""
-    return reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore")
+    if len(reason.encode()) > REASON_BYTES:
+        raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {REASON_BYTES} fit")
 
 
 class Connection(Generic[In, Out]):

@@ -29,7 +29,7 @@ from ..hub.connection import CoreConnection, Phase
 from ..hub.hub import CoreHub
 from ..model import CloseCode
 from ..server.fallback import AsgiTransport
-from .connection import shortened
+from ..wire.frames import shortened
 
 __all__ = ("EndpointEnd",)
 

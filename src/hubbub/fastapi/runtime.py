@@ -136,6 +136,7 @@ class Runtime:
             async with asyncio.timeout(_STOP_DEADLINE_S):
                 while core.held:
                     await asyncio.gather(*(connection.wait_closed() for connection in core.held))
+                await core.eager.finish()
         except TimeoutError:
             pass
         finally:

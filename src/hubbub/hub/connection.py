@@ -27,12 +27,15 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Protocol
 
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect
 
 from ..config import Limits, Outbox
+from ..errors import Denied
 from ..interfaces import Clock, Timer, Transport, TransportSettings
 from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
 from ..state.inbox import Arrival, Inbox
+from ..wire.frames import shortened
 from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
 from .backlog import Backlog
@@ -492,6 +495,10 @@ class CoreConnection:
         if self.phase is Phase.OPEN and not self._the_inbox(now).count(now):
             self._violate("messages_per_s")
 
+    def violated(self, limit: str) -> None:
+        """The peer has gone over a limit that the transport holds (see `TransportUser`)."""
+        self._hub.counters.violations[limit] += 1
+
     def _the_inbox(self, now: float) -> Inbox[Data]:
         if self._inbox is None:
             self._inbox = Inbox(self.settings.limits, now)
@@ -670,6 +677,10 @@ class CoreConnection:
         match error:
             case WebSocketDisconnect():
                 self.end(CloseCode.NORMAL)
+            case Denied():
+                self.end(CloseCode.POLICY_VIOLATION, shortened(error.limit or error.reason))
+            case HTTPException():
+                self.end(CloseCode.POLICY_VIOLATION, shortened(str(error.detail)))
             case asyncio.CancelledError():
                 self.abort()
             case _:

@@ -68,6 +68,11 @@ class Eager:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def finish(self) -> None:
+        """Wait for the tasks that go on with what has been run."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def close(self) -> None:
         """Let go of the spare task."""
         if self._spare is not None:

@@ -168,7 +168,7 @@ class Fanout:
         plan = self._plan(channel)
         is_full = self._bytes > RUN_BYTES
         is_behind = is_full or plan.is_behind()
-        if is_full or plan.is_singly:
+        if plan.is_singly or (is_full and self._index.count(channel) <= SLICE):
             self._flush()
         elif not self._is_due:
             self._is_due = True

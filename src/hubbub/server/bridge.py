@@ -159,6 +159,9 @@ class AsgiBridge:
         if not self._control.take(now) and self._ended is None:
             self._end(CloseCode.POLICY_VIOLATION, "messages_per_s")
 
+    def violated(self, limit: str) -> None:
+        """The peer has gone over a limit: the application sees how the connection ends."""
+
     def congested(self) -> None:
         """Let the application's sends wait."""
         if self._writable is None:

@@ -33,6 +33,8 @@ from .shared import Shared
 
 __all__ = ("CLOSE_DEADLINE_S", "NativeTransport")
 
+_LIMITS = ("message_bytes", "message_fragments")
+"""The reasons of faults that are names of limits."""
 CLOSE_DEADLINE_S = 5.0
 """How long a close waits for the peer's answer."""
 LINGER_S = 2.0
@@ -301,6 +303,8 @@ class NativeTransport(asyncio.Protocol):
         """The peer is at fault: say so, and stop listening to it."""
         if self._phase is _Phase.OPEN:
             self._tcp.write(_close_frame(code, reason))
+        if reason in _LIMITS and self._user is not None:
+            self._user.violated(reason)
         self._lose(code, reason)
         self._linger()
         if self._tcp.can_write_eof() and not self._tcp.is_closing():

@@ -17,7 +17,9 @@ import asyncio
 import contextvars
 import enum
 import logging
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
@@ -42,6 +44,9 @@ FRAMES_AT_ONCE = 512
 TLS_WRITE_BYTES = 65_536
 """What a TLS connection may hold before it counts as congested, as on TCP. asyncio and uvloop take half a megabyte, and
 pass it on in one go: a peer that needs longer than the heartbeat for that would seem to take nothing."""
+
+UNSENT_BYTES = 131_072
+"""What the kernel takes at most beyond what the peer has room for."""
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -128,7 +133,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._answer(rejected.status, rejected.reason, rejected.headers)
             return
         if self._shared.is_draining:
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", ((b"retry-after", b"1"),))
+            self._refuse_since_draining()
             return
         self._ask(request, opening)
 
@@ -157,7 +162,12 @@ class WebSocketProtocol(asyncio.Protocol):
         """uvicorn stops: the handshake is refused, as all that come after it."""
         self._shared.begin_drain()
         if self._phase in (_Phase.HEAD, _Phase.ASKED):
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", ((b"retry-after", b"1"),))
+            self._refuse_since_draining()
+
+    def _refuse_since_draining(self) -> None:
+        # What a hub answers that is draining.
+        body = '{"detail":"Shutting down","limit":"draining"}'
+        self._answer(HTTPStatus.SERVICE_UNAVAILABLE, body, ((b"retry-after", b"1"),), kind=b"application/json")
 
     # The application
 
@@ -183,7 +193,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "ws" if self._tcp.get_extra_info("sslcontext") is None else "wss",
-            "server": _address(self._tcp.get_extra_info("sockname")),
+            "server": self._shared.own_address(_address(self._tcp.get_extra_info("sockname"))),
             "client": _address(self._tcp.get_extra_info("peername")),
             "root_path": root_path,
             "path": root_path + (unquote(path) if "%" in path else path),
@@ -290,6 +300,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._scope["scheme"] == "wss":
             tcp.set_write_buffer_limits(TLS_WRITE_BYTES)
         self._scope["extensions"]["hubbub"] = transport
+        self._opening = self._extension = None
+        _bound_the_kernel(tcp)
         self._wake()
 
     def _begin_response(self, event: Event) -> None:
@@ -309,12 +321,14 @@ class WebSocketProtocol(asyncio.Protocol):
             self._end()
             self._close()
 
-    def _answer(self, status: int, text: str, headers: Headers = ()) -> None:
+    def _answer(
+        self, status: int, text: str, headers: Headers = (), *, kind: bytes = b"text/plain; charset=utf-8"
+    ) -> None:
         """Answer the request with a status and a text, and close the connection."""
         assert self._tcp is not None
         body = text.encode()
         own = [
-            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-type", kind),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
@@ -359,6 +373,14 @@ class WebSocketProtocol(asyncio.Protocol):
     def _close(self) -> None:
         assert self._tcp is not None
         self._tcp.close()
+
+
+def _bound_the_kernel(tcp: asyncio.Transport) -> None:
+    """Let the kernel take only so much that it cannot send yet: up to 4 MB of a slow client would be out of sight."""
+    connection = tcp.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError, AttributeError):  # a Unix socket, or a system that does not know the option
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _address(name: Any) -> tuple[str, int | None] | None:

@@ -65,11 +65,18 @@ class Shared:
         self.settings = _settings(config)
         self.open: dict[Drained, None] = {}
         self.is_draining = False
+        self._own_address: tuple[str, int | None] | None = None
         self._loop = loop
         self._grace_s = config.timeout_graceful_shutdown
         self._wheel: TimingWheel[Timed] = TimingWheel(TICK_S)
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0  # uvloop's handle does not say when, if the time has come already
+
+    def own_address(self, address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
+        """Return `address`, as the same object for all connections that came in by it."""
+        if address != self._own_address:
+            self._own_address = address
+        return self._own_address
 
     # Deadlines
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 import struct
 
-__all__ = ("COMPRESSED", "CONTROL_BYTES", "Opcode", "close_payload", "frame", "header")
+__all__ = ("COMPRESSED", "CONTROL_BYTES", "REASON_BYTES", "Opcode", "close_payload", "frame", "header", "shortened")
 
 CONTROL_BYTES = 125
 """Payload of a control frame at most (section 5.5)."""
+REASON_BYTES = CONTROL_BYTES - 2
+"""A close reason at most, beside the code (section 5.5.1)."""
 COMPRESSED = 0x40
 """The bit RSV1, which marks a compressed message (RFC 7692 section 6)."""
 _FIN = 0x80
@@ -51,5 +53,9 @@ def frame(opcode: int, payload: bytes, bits: int = 0) -> bytes:
 
 def close_payload(code: int, reason: str = "") -> bytes:
     """Return the payload of a close frame (section 5.5.1); a reason that is too long is cut between characters."""
-    text = reason.encode()[: CONTROL_BYTES - 2]
-    return code.to_bytes(2, "big") + text.decode(errors="ignore").encode()
+    return code.to_bytes(2, "big") + shortened(reason).encode()
+
+
+def shortened(reason: str) -> str:
+    """Return as much of a close reason as fits, cut between characters."""
+    return reason.encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")

@@ -35,6 +35,15 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _PARAMETER = re.compile(rb"(%b)(?:[\t ]*=[\t ]*(?:(%b)|\"(%b)\"))?" % ((_TOKEN.pattern,) * 3))
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _MOST_EXTENSIONS = 16
+_SAME = {
+    name: name
+    for name in (
+        b"accept-encoding accept-language authorization cache-control connection cookie host origin pragma "
+        b"sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version upgrade user-agent "
+        b"x-forwarded-for x-forwarded-proto x-real-ip"
+    ).split()
+}
+"""The names that nearly all requests have, one object of each for all connections."""
 
 
 class Rejected(Exception):
@@ -142,7 +151,8 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     value = value.strip(b" \t")
     if not colon or not is_field(name, value):
         raise _bad("a header is malformed")
-    return name.lower(), value
+    name = name.lower()
+    return _SAME.get(name, name), value
 
 
 def _items(values: Iterable[bytes]) -> Iterable[bytes]:

@@ -61,6 +61,11 @@ async def connections(user: str) -> int:
     return sum(connection.user == user for connection in hub.connections.values())
 
 
+@app.get("/violations")
+async def violations() -> dict[str, int]:
+    return dict(hub.statistics().violations)
+
+
 @app.post("/send/{user}")
 async def send(user: str, message: dict[str, str]) -> None:
     await hub.send(user, message)
