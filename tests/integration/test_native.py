@@ -394,6 +394,15 @@ async def test_messages_are_compressed_as_the_client_asks_for_it(server_bits: in
             assert await connected.ask(data) == data
 
 
+async def test_messages_are_compressed_over_tls_too(certificate: dict[str, Any], trusting: ssl.SSLContext) -> None:
+    async with native_server(echo, **certificate) as port, secure_client(port, "/", trusting) as connected:
+        response = connected.connection.response
+        assert response is not None
+        assert response.headers["sec-websocket-extensions"].startswith("permessage-deflate")
+        for data in ("", "x", "é" * 500_000, os.urandom(1_000), b"\x00" * 70_000):
+            assert await connected.ask(data) == data
+
+
 async def test_a_client_without_compression_is_served_beside_one_with_it() -> None:
     async with (
         native_server(echo) as port,
@@ -968,7 +977,7 @@ async def test_messages_that_are_never_finished_leave_nothing_behind(memory: Cal
         for number in range(20):
             raw = await RawClient.connect(port, "/")
             await raw.send_bytes(fragment(BINARY, b"x" * 500_000))
-            await eventually(lambda: app.transports[-1]._parser._message is not None)
+            await eventually(lambda: app.transports[-1]._parser is not None)
             (raw.vanish if number % 2 else raw.hang_up)()
             await eventually(lambda number=number: len(app.disconnects) > number)
         await eventually(lambda: not any(remains().values()), remains)

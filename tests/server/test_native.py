@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +37,10 @@ class Predecessor(User):
             user.received(data)
 
 
+def make_parser(frames_at_once: int, max_bytes: int, max_fragments: int | None) -> Parser:
+    return Parser(max_bytes=max_bytes, max_fragments=max_fragments, frames_at_once=frames_at_once)
+
+
 @dataclass
 class Line:
     """A connection with everything around it."""
@@ -58,14 +63,13 @@ class Line:
         **settings: Any,
     ) -> NativeTransport:
         heartbeat = heartbeat or Heartbeat(interval_s=INTERVAL_S, timeout_s=TIMEOUT_S)
-        parser = Parser(frames_at_once=AT_ONCE)
         self.transport = NativeTransport(
             self.tcp,
             self.shared,
             max_bytes,
             self.user,
             TransportSettings(heartbeat=heartbeat, **settings),
-            parser,
+            partial(make_parser, AT_ONCE),
             encoding,
         )
         self.tcp.set_protocol(self.transport)

@@ -329,7 +329,15 @@ class Connection(Generic[In, Out]):
             if core.phase is _CONNECTING:
                 await self._accepted()
             while True:
-                data = await core.take()
+                # Not `core.take()`: its frame would stay while an endpoint waits, 144 bytes for each connection.
+                data = core.take_now()
+                while data is None:
+                    receiver = core.expect()
+                    try:
+                        data = await receiver
+                    except asyncio.CancelledError:
+                        core.give_back(receiver)
+                        raise
                 if self._types is UNTYPED:
                     return cast(In, data)
                 message, answer = self._decode(data)

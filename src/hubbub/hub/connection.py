@@ -519,7 +519,16 @@ class CoreConnection:
             self._resume_reading()
 
     def take_now(self) -> Data | None:
-        """Return the next message if it has come."""
+        """Return the next message if it has come.
+
+        Raises:
+            RuntimeError: The connection is detached.
+        """
+        if self._handlers is not None:
+            raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
+        return self._oldest()
+
+    def _oldest(self) -> Data | None:
         inbox = self._inbox
         if inbox is None or not inbox.messages:
             return None
@@ -537,24 +546,33 @@ class CoreConnection:
             ConnectionEnded: There will be none.
             RuntimeError: Another task is waiting already, or the connection is detached.
         """
-        if self._handlers is not None:
-            raise RuntimeError("the connection is detached: its messages go to detach(on_message=…)")
-        data = self.take_now()
-        while data is None:
-            if self.phase is not _OPEN:
-                raise ConnectionEnded(self.close_code, self.close_reason)
-            if self._receiver is not None and not self._receiver.done():
-                raise RuntimeError("another task is receiving: let one task receive and pass it on")
-            self._receiver = receiver = asyncio.get_running_loop().create_future()
+        while (data := self.take_now()) is None:
+            receiver = self.expect()
             try:
                 data = await receiver
             except asyncio.CancelledError:
-                self._give_back(receiver)
+                self.give_back(receiver)
                 raise
+            if data is not None:
+                break
         return data
 
-    def _give_back(self, receiver: asyncio.Future[Data | None]) -> None:
-        """A task was cancelled that waited for a message: if it has got one already, that is for the next."""
+    def expect(self) -> asyncio.Future[Data | None]:
+        """Return what gets the next message, or `None` when there may be none; `take_now` has found nothing.
+
+        Raises:
+            ConnectionEnded: There will be none.
+            RuntimeError: Another task is waiting already.
+        """
+        if self.phase is not _OPEN:
+            raise ConnectionEnded(self.close_code, self.close_reason)
+        if self._receiver is not None and not self._receiver.done():
+            raise RuntimeError("another task is receiving: let one task receive and pass it on")
+        self._receiver = asyncio.get_running_loop().create_future()
+        return self._receiver
+
+    def give_back(self, receiver: asyncio.Future[Data | None]) -> None:
+        """A task was cancelled that has waited for a message: if that has come, it is for the next task."""
         if receiver.cancelled():
             self._receiver = None
         elif (data := receiver.result()) is not None and self._inbox is not None:
@@ -582,7 +600,7 @@ class CoreConnection:
             if not receiver.done():
                 receiver.set_result(None)
         elif self._handlers is not None and not self._is_handling:
-            self._handle(self._handlers, self.take_now())
+            self._handle(self._handlers, self._oldest())
 
     def _watch_silence(self) -> None:
         """Arm one timer for the next moment at which the client could have been silent for too long."""
@@ -626,7 +644,7 @@ class CoreConnection:
         asyncio.get_running_loop().call_soon(self._begin_handling, handlers)
 
     def _begin_handling(self, handlers: Handlers) -> None:
-        self._handle(handlers, self.take_now())
+        self._handle(handlers, self._oldest())
 
     def application_ended(self, code: int) -> None:
         """The endpoint has returned or raised (see `TransportUser`)."""
@@ -649,7 +667,7 @@ class CoreConnection:
             except (Exception, asyncio.CancelledError) as error:
                 self._handler_failed(error)
             inbox = self._inbox
-            data = self.take_now() if inbox is not None and inbox.messages else None
+            data = self._oldest() if inbox is not None and inbox.messages else None
         self._is_handling = False
         if self.phase is not _OPEN:
             self._tell_closed(handlers)

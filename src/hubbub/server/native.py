@@ -27,7 +27,7 @@ from ..config import Heartbeat
 from ..interfaces import Sharing, TransportSettings, TransportUser
 from ..model import CloseCode
 from ..wire.frames import Opcode, close_payload, frame
-from ..wire.parser import Closed, Parser, Ping, Pong
+from ..wire.parser import Closed, Parser, Ping, Pong, only_message
 from ..wire.prepared import Encoding, PreparedFrame, plain
 from .shared import Shared
 
@@ -41,9 +41,6 @@ LINGER_S = 2.0
 """How long a connection that is at its end waits for the peer to close it."""
 DRAIN_DEADLINE_S = 1.0
 """How long a close waits for the peer's answer when the server stops."""
-
-_NO_PARSER = Parser()
-"""The parser of all connections that are over: what theirs held, such as a message without an end, is let go."""
 
 
 class _Phase(enum.Enum):
@@ -69,14 +66,16 @@ class NativeTransport(asyncio.Protocol):
         max_bytes: Size of a message at most, beside what its user says: uvicorn's `ws_max_size`.
         user: Who hears of what arrives, until `start` gives another one.
         settings: What holds until then.
-        parser: The parser, made for the extensions that were negotiated.
+        make_parser: Makes a parser for the extensions that were negotiated, from bytes and fragments of a message.
         encoding: The encoding, made for them too.
     """
 
     __slots__ = (
         "_is_congested",
         "_is_reading",
+        "_make_parser",
         "_max_bytes",
+        "_most_bytes",
         "_owes_pong",
         "_parser",
         "_phase",
@@ -100,7 +99,7 @@ class NativeTransport(asyncio.Protocol):
         max_bytes: int,
         user: TransportUser,
         settings: TransportSettings,
-        parser: Parser,
+        make_parser: Callable[[int, int | None], Parser],
         encoding: Encoding,
     ) -> None:
         self.encoding = encoding
@@ -110,7 +109,9 @@ class NativeTransport(asyncio.Protocol):
         self._shared = shared
         self._max_bytes = max_bytes
         self._user: TransportUser | None = user
-        self._parser = parser
+        self._most_bytes = max_bytes
+        self._make_parser = make_parser
+        self._parser: Parser | None = None
         self._phase = _Phase.OPEN
         self._is_congested = False
         self._is_reading = True
@@ -149,7 +150,9 @@ class NativeTransport(asyncio.Protocol):
     def _set(self, settings: TransportSettings) -> None:
         self.settings = settings
         own = settings.message_bytes
-        self._parser.limit(self._max_bytes if own is None else min(own, self._max_bytes), settings.message_fragments)
+        self._most_bytes = self._max_bytes if own is None else min(own, self._max_bytes)
+        if self._parser is not None:
+            self._parser.limit(self._most_bytes, settings.message_fragments)
         self._wait(settings.heartbeat.interval_s)
 
     def write(self, frame: PreparedFrame) -> None:
@@ -185,7 +188,7 @@ class NativeTransport(asyncio.Protocol):
         self._is_reading = True
         if self._ping is not None:
             self._pinged_at = self._shared.now()  # the answer may be among what has not been read
-        if self._parser.has_more:
+        if self._parser is not None and self._parser.has_more:
             asyncio.get_running_loop().call_soon(self._read_on)
         elif not self._tcp.is_closing():
             self._tcp.resume_reading()
@@ -196,11 +199,15 @@ class NativeTransport(asyncio.Protocol):
         """Bytes have arrived."""
         if self._user is None:
             return
-        parser = self._parser
-        message = parser.only(data)
-        if message is not None:
-            self._user.received(message)
-            return
+        if self._parser is None:
+            message = only_message(data, self._most_bytes)
+            if message is not None:
+                self._user.received(message)
+                return
+            self._parser = self._make_parser(self._most_bytes, self.settings.message_fragments)
+        self._feed(self._parser, data)
+
+    def _feed(self, parser: Parser, data: bytes) -> None:
         for event in parser.feed(data):
             if not isinstance(event, str | bytes):
                 self._take_control(event)
@@ -210,6 +217,8 @@ class NativeTransport(asyncio.Protocol):
             self._fail(parser.fault.code, parser.fault.reason)
         elif parser.has_more:
             self._pause_for_others()
+        elif parser.is_idle:
+            self._parser = None
 
     def _pause_for_others(self) -> None:
         """Let other connections have their turn before the rest of what has arrived."""
@@ -222,7 +231,8 @@ class NativeTransport(asyncio.Protocol):
         if not self._is_reading or self._phase is _Phase.GONE:
             return
         self.data_received(b"")
-        if self._is_reading and not self._parser.has_more and not self._tcp.is_closing():
+        has_more = self._parser is not None and self._parser.has_more
+        if self._is_reading and not has_more and not self._tcp.is_closing():
             self._tcp.resume_reading()
 
     def pause_writing(self) -> None:
@@ -319,7 +329,7 @@ class NativeTransport(asyncio.Protocol):
         if self._phase is _Phase.GONE:
             return  # aborted in the middle of what has arrived
         self._phase = _Phase.LINGERING
-        self._parser = _NO_PARSER
+        self._parser = None  # what it holds, such as a message without an end, is let go
         self.resume_reading()
         self._wait(LINGER_S)
 
@@ -327,7 +337,7 @@ class NativeTransport(asyncio.Protocol):
         if self._phase is _Phase.GONE:
             return
         self._phase = _Phase.GONE
-        self._parser = _NO_PARSER
+        self._parser = None
         self._shared.connections.discard(self)
         del self._shared.open[self]
         self._forget()

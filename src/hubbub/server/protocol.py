@@ -45,6 +45,7 @@ TLS_WRITE_BYTES = 65_536
 """What a TLS connection may hold before it counts as congested, as on TCP. asyncio and uvloop take half a megabyte, and
 pass it on in one go: a peer that needs longer than the heartbeat for that would seem to take nothing."""
 
+_NO_OPTIONS: dict[str, Any] = {}
 UNSENT_BYTES = 131_072
 """What the kernel takes at most beyond what the peer has room for."""
 
@@ -190,7 +191,7 @@ class WebSocketProtocol(asyncio.Protocol):
         path = raw_path.decode("ascii")
         return {
             "type": "websocket",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
+            "asgi": self._shared.asgi,
             "http_version": "1.1",
             "scheme": "ws" if self._tcp.get_extra_info("sslcontext") is None else "wss",
             "server": self._shared.own_address(_address(self._tcp.get_extra_info("sockname"))),
@@ -202,7 +203,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": list(request.headers),
             "subprotocols": list(opening.subprotocols),
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": _NO_OPTIONS},
         }
 
     async def _run(self) -> None:
@@ -288,10 +289,10 @@ class WebSocketProtocol(asyncio.Protocol):
         config = self._config
         bridge = AsgiBridge()
         extension = self._extension
-        parser = Parser(inflater=Inflater() if extension else None, frames_at_once=FRAMES_AT_ONCE)
         encoding = plain if extension is None else deflated(extension[1])
+        make_parser = _parser if extension is None else _inflating_parser
         settings = self._shared.settings
-        transport = NativeTransport(tcp, self._shared, config.ws_max_size, bridge, settings, parser, encoding)
+        transport = NativeTransport(tcp, self._shared, config.ws_max_size, bridge, settings, make_parser, encoding)
         bridge.transport = transport
         self._bridge = bridge
         self._phase = _Phase.OPEN
@@ -373,6 +374,14 @@ class WebSocketProtocol(asyncio.Protocol):
     def _close(self) -> None:
         assert self._tcp is not None
         self._tcp.close()
+
+
+def _parser(max_bytes: int, max_fragments: int | None) -> Parser:
+    return Parser(max_bytes=max_bytes, max_fragments=max_fragments, frames_at_once=FRAMES_AT_ONCE)
+
+
+def _inflating_parser(max_bytes: int, max_fragments: int | None) -> Parser:
+    return Parser(max_bytes=max_bytes, max_fragments=max_fragments, frames_at_once=FRAMES_AT_ONCE, inflater=Inflater())
 
 
 def _bound_the_kernel(tcp: asyncio.Transport) -> None:

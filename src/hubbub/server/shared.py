@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Hashable, Iterator
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -63,6 +64,7 @@ class Shared:
     def __init__(self, loop: asyncio.AbstractEventLoop, connections: set[Any], config: Config) -> None:
         self.connections = connections
         self.settings = _settings(config)
+        self._config = config
         self.open: dict[Drained, None] = {}
         self.is_draining = False
         self._own_address: tuple[str, int | None] | None = None
@@ -71,6 +73,11 @@ class Shared:
         self._wheel: TimingWheel[Timed] = TimingWheel(TICK_S)
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0  # uvloop's handle does not say when, if the time has come already
+
+    @cached_property
+    def asgi(self) -> dict[str, str]:
+        """The entry `asgi` of all scopes."""
+        return {"version": self._config.asgi_version, "spec_version": "2.4"}
 
     def own_address(self, address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
         """Return `address`, as the same object for all connections that came in by it."""

@@ -22,7 +22,7 @@ from ..model import CloseCode, Data
 from .frames import COMPRESSED, CONTROL_BYTES, Opcode
 from .mask import mask
 
-__all__ = ("Closed", "Event", "Fault", "Inflater", "Parser", "Ping", "Pong")
+__all__ = ("Closed", "Event", "Fault", "Inflater", "Parser", "Ping", "Pong", "only_message")
 
 _FIN = 0x80
 _RESERVED = 0x70
@@ -97,6 +97,41 @@ class _Message:
         self.data = bytearray()
         self.fragments = 0
         self.utf8 = _UTF8() if self.is_text else None
+
+
+def only_message(data: bytes, max_bytes: int | None) -> Data | None:
+    """Return the message that `data` is, if it is just one in one frame, and nothing is wrong with it.
+
+    That is how nearly all messages come, and a connection without a message under way needs no parser for it. What this
+    does not take is for a `Parser`.
+
+    Args:
+        data: What has arrived.
+        max_bytes: Size of a message at most; `None` for any.
+    """
+    size = len(data)
+    if size < 2 + _KEY_BYTES:
+        return None
+    first, length = data[0], data[1] - _MASKED
+    if first != _FINAL_TEXT and first != _FINAL_BINARY:
+        return None
+    start = 2 + _KEY_BYTES
+    if length == 126:
+        start += 2
+        length = data[2] << 8 | data[3]
+        if length < 126:
+            return None
+    elif length == 127:
+        return None
+    if start + length != size or (max_bytes is not None and length > max_bytes):
+        return None
+    payload = mask(data[start:], data[start - _KEY_BYTES : start])
+    if first == _FINAL_BINARY:
+        return payload
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 class Parser:
@@ -180,33 +215,8 @@ class Parser:
         return events
 
     def only(self, data: bytes) -> Data | None:
-        """Return the message that has arrived, if `data` is just one in one frame, and nothing is wrong with it.
-
-        If not, nothing has changed, and `feed` is to take it.
-        """
-        size = len(data)
-        if not self._rests or size < 2 + _KEY_BYTES:
-            return None
-        first, length = data[0], data[1] - _MASKED
-        if first != _FINAL_TEXT and first != _FINAL_BINARY:
-            return None
-        start = 2 + _KEY_BYTES
-        if length == 126:
-            start += 2
-            length = data[2] << 8 | data[3]
-            if length < 126:
-                return None
-        elif length == 127:
-            return None
-        if start + length != size or (self._max_bytes is not None and length > self._max_bytes):
-            return None
-        payload = mask(data[start:], data[start - _KEY_BYTES : start])
-        if first == _FINAL_BINARY:
-            return payload
-        try:
-            return payload.decode()
-        except UnicodeDecodeError:
-            return None
+        """Return the message that has arrived, as `only_message` does, if nothing has come before it."""
+        return only_message(data, self._max_bytes) if self._rests else None
 
     def _take(self, data: bytes, events: list[Event]) -> None:
         if self._buffer:
