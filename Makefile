@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clean help browser
+.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clients clean help browser
 
 demo: $(VENV)/.demo  ## serve the example applications on http://127.0.0.1:8000 (PORT=9000 moves them)
 	@$(BIN)/python scripts/demo.py $(PORT)
@@ -44,6 +44,9 @@ fuzz: $(VENV)/.fuzz  ## look for what breaks the wire layer, for SECONDS=60 in a
 
 autobahn: $(VENV)/.develop  ## run the Autobahn testsuite, which needs Python 2.7 (PYTHON2=/path/to/python2.7)
 	$(BIN)/python -m conformance $(if $(PYTHON2),--python2 $(PYTHON2)) $(ARGS)
+
+clients: browser $(VENV)/.develop  ## try websockets, ws (which needs Node.js with npm) and Chromium on hubbub run
+	$(BIN)/python -m conformance.clients $(ARGS)
 
 clean:  ## remove the environments, caches and everything built
 	rm -rf .venv .venv-3.* build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

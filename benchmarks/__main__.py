@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from . import stalled
+from . import abuse, stalled
 from .comparison import Comparison, compare
 from .contestants import CONTESTANTS, Contestant
 from .installation import Unavailable, floor, install_peers, load_generator
@@ -19,7 +19,8 @@ from .running import cores, raise_open_files
 from .workloads import WORKLOADS
 
 STALLED = "stalled"
-NAMES = (STALLED, *(workload.name for workload in WORKLOADS))
+ABUSE = "abuse"
+NAMES = (STALLED, ABUSE, *(workload.name for workload in WORKLOADS))
 
 
 def arguments() -> argparse.Namespace:
@@ -64,6 +65,8 @@ def run(given: argparse.Namespace) -> None:
     comparisons: list[Comparison] = []
     if STALLED in names:
         print(asyncio.run(stalled.run(given.rounds)), end="\n\n", flush=True)
+    if ABUSE in names:
+        print(abuse.run(given.seconds), end="\n\n", flush=True)
     contestants = chosen(given.only)
     for workload in WORKLOADS:
         if workload.name in names:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from . import report, wstest
-from .server import ROOT, serving
+from .server import ROOT, serving, uvicorn
 
 BUILD = ROOT / "build" / "autobahn"
 SECTIONS = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*")
@@ -33,8 +33,9 @@ def _run(arguments: argparse.Namespace, compression: bool) -> int:
     arguments.reports.mkdir(parents=True)
     cases = arguments.cases or (*SECTIONS, *(COMPRESSION if compression else ()))
     print(f"{arguments.ws}, application {arguments.application}, compression {arguments.compression}", flush=True)
-    with serving(arguments.application, arguments.ws, compression, arguments.reports / "server.log") as url:
-        return wstest.run(BUILD / "python", url, cases, arguments.reports)
+    command = uvicorn(arguments.application, arguments.ws, compression)
+    with serving(command, arguments.reports / "server.log") as port:
+        return wstest.run(BUILD / "python", f"ws://127.0.0.1:{port}/", cases, arguments.reports)
 
 
 def _judge(count: int, reports: Path) -> int:
@@ -49,7 +50,9 @@ def _judge(count: int, reports: Path) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m conformance", description="Run the Autobahn testsuite.")
     parser.add_argument("--ws", default="hubbub.server:WebSocketProtocol", help="what uvicorn's --ws takes")
-    parser.add_argument("--application", choices=("starlette", "hubbub"), default="starlette", help="what echoes")
+    parser.add_argument(
+        "--application", choices=("starlette", "hubbub", "detached"), default="starlette", help="what echoes"
+    )
     parser.add_argument("--compression", choices=("on", "off"), default="on", help="permessage-deflate")
     parser.add_argument("--cases", nargs="+", metavar="1.*", help="some cases only")
     parser.add_argument("--python2", metavar="PATH", help="a Python 2.7; it is looked for where none is named")

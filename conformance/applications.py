@@ -34,6 +34,19 @@ async def echo_on_the_hub(connection: Annotated[Connection, Depends(hub)]) -> No
             await connection.send(message)
 
 
+async def send_back(connection: Connection, message: str | bytes) -> None:
+    """Send a message back where it came from."""
+    await connection.send(message)
+
+
+async def detach(connection: Annotated[Connection, Depends(hub)]) -> None:
+    """Echo through a handler, without a task."""
+    await connection.accept()
+    connection.detach(on_message=send_back)
+
+
 starlette = Starlette(routes=[WebSocketRoute("/", echo)])
 hubbub = FastAPI(lifespan=hub.lifespan)
 hubbub.add_api_websocket_route("/", echo_on_the_hub)
+detached = FastAPI(lifespan=hub.lifespan)
+detached.add_api_websocket_route("/", detach)

@@ -1,10 +1,10 @@
-"""uvicorn with the WebSocket class under test, in a process of its own."""
+"""The server under test, in a process of its own."""
 
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,33 +15,52 @@ DEADLINE_S = 30
 
 
 @contextmanager
-def serving(application: str, ws: str, compression: bool, log: Path) -> Iterator[str]:
-    """Run the server and give its URL.
+def serving(command: Sequence[str], log: Path) -> Iterator[int]:
+    """Run a server and give its port.
 
     Args:
-        application: The name of an application in `applications`.
-        ws: What uvicorn's `--ws` takes: `module:Class`, or a name that it knows.
-        compression: Whether permessage-deflate is on.
+        command: What to run after `python -m`, with `{port}` for the port.
         log: A file for what the server prints.
 
     Raises:
         RuntimeError: The server does not start.
     """
     with _held_port() as port, log.open("wb") as output:
-        process = subprocess.Popen(_command(application, ws, compression, port), cwd=ROOT, stdout=output, stderr=output)
+        arguments = [part.format(port=port) for part in command]
+        process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, stdout=output, stderr=output)
         try:
             _wait_until_it_listens(process, port, log)
-            yield f"ws://127.0.0.1:{port}/"
+            yield port
         finally:
             _stop(process)
 
 
-def _command(application: str, ws: str, compression: bool, port: int) -> list[str]:
+def uvicorn(application: str, ws: str, compression: bool) -> list[str]:
+    """Return the command for uvicorn.
+
+    Args:
+        application: The name of an application in `applications`.
+        ws: What uvicorn's `--ws` takes: `module:Class`, or a name that it knows.
+        compression: Whether permessage-deflate is on.
+    """
     return [
-        *(sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
+        *("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning"),
         *("--ws", ws, "--ws-max-size", str(MESSAGE_BYTES), "--ws-per-message-deflate", str(compression)),
         f"{__package__}.applications:{application}",
     ]
+
+
+def hubbub_run(application: str, certificate: Path | None, deflate: bool) -> list[str]:
+    """Return the command for `hubbub run`.
+
+    Args:
+        application: The application, as `module:attribute`.
+        certificate: A file with a certificate and its key, for TLS.
+        deflate: Whether compression is on.
+    """
+    tls = [] if certificate is None else ["--ssl-certfile", str(certificate)]
+    options = ["--port", "{port}", "--log-level", "warning", *tls, *(["--deflate"] if deflate else [])]
+    return ["hubbub.cli", "run", *options, application]
 
 
 @contextmanager

@@ -818,7 +818,7 @@ async def drive_detach(module: Any) -> None:
         await tell(ada, "TEA", ada, heard="Hi, TEA it is")
         await grace.send("COFFEE")
         connections = [*module.hub.connections.values()]
-        assert [connection.has_websocket for connection in connections] == [False, False]
+        assert [connection.is_detached for connection in connections] == [True, True]
         with pytest.raises(RuntimeError, match="state"):
             _ = connections[0].headers
         await browser.post("/prices/TEA?price=3")

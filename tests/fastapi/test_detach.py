@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -15,7 +18,9 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
+import hubbub
 from hubbub import Connection, Denied, Drain, Heartbeat, Hub, Limits, Outbox
+from hubbub.fastapi.connection import socket_of
 from hubbub.interfaces import TransportSettings, TransportUser
 from hubbub.model import Data
 from hubbub.state.inbox import INBOX_BYTES, INBOX_MESSAGES, PAUSE_S
@@ -227,7 +232,7 @@ async def detached(
     server = serve(hub, endpoint, types, **settings)
     async with Client(server) as client, client.connect("/ws", transport=carrier) as ann:
         connection = await returned
-        await until(lambda: not connection.has_websocket)
+        await until(lambda: socket_of(connection) is None)
         await turns(3)  # from the next one on messages go to the handler as they come
         yield connection, Peer(ann, carrier)
 
@@ -547,16 +552,16 @@ async def test_an_invalid_message_may_close(
 
 
 @pytest.mark.parametrize("handler", MESSAGE_HANDLERS)
-async def test_an_invalid_message_may_raise_where_nobody_catches_it(
+async def test_an_invalid_message_closes_where_nobody_could_catch_it(
     hub: Hub, carrier: Carrier | None, heard: Heard, handler: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with detached(
         hub, carrier, getattr(heard, handler), heard.close, types=Connection[Move], on_invalid="raise"
     ) as (_, peer):
         await peer.send('{"x":"no"}')
-        await peer.is_closed(1011)
+        await peer.is_closed(1008, "invalid_message")
         await until(lambda: heard.closes)
-    assert "InvalidMessage" in caplog.text
+    assert not caplog.records
 
 
 # Exceptions
@@ -736,7 +741,7 @@ async def user_detached(
     server = serve(hub, endpoint, limits=STRICT, outbox=Outbox(bytes=1_000))
     async with Client(server) as client, client.connect("/ws", transport=carrier) as ann:
         connection = await returned
-        await until(lambda: not connection.has_websocket)
+        await until(lambda: socket_of(connection) is None)
         await turns(3)  # from the next one on messages go to the handler as they come
         yield connection, Peer(ann, carrier)
 
@@ -950,7 +955,7 @@ async def test_what_the_endpoint_had_is_gone_and_what_the_connection_is_stays(
         await connection.accept(user="ann")
         await prepare(connection)
         connection.detach()
-        assert connection.has_websocket
+        assert socket_of(connection) is not None
         assert connection.query_params["q"] == "1"
         returned.set_result(connection)
 
@@ -960,7 +965,7 @@ async def test_what_the_endpoint_had_is_gone_and_what_the_connection_is_stays(
     ):
         connection = await returned
         identity = connection.id
-        await until(lambda: not connection.has_websocket)
+        await until(lambda: socket_of(connection) is None)
         uses: list[Callable[[], object]] = [
             lambda: connection.websocket,
             lambda: connection.headers,
@@ -995,7 +1000,7 @@ async def test_it_is_gone_too_when_the_client_has_left_before_the_endpoint_retur
     async with Client(serve(hub, endpoint)) as client, client.connect("/ws", transport=carrier) as ann:
         connection = await detached
         await Peer(ann, carrier).leave()
-        await until(lambda: not connection.has_websocket)
+        await until(lambda: socket_of(connection) is None)
         assert heard.closes == [(1001, "")]
 
 
@@ -1012,7 +1017,7 @@ async def test_the_state_that_middleware_has_set_stays_although_nobody_has_looke
 
     async with Client(serve(hub, endpoint)) as client, client.connect("/ws", transport=carrier):
         connection = await returned
-        await until(lambda: not connection.has_websocket)
+        await until(lambda: socket_of(connection) is None)
         assert connection.state.name == "Ann"
         connection.state.more = 1
         assert connection.state.more == 1
@@ -1214,7 +1219,7 @@ async def test_plain_starlette_detaches_on_a_transport_of_ours(hub: Hub, heard: 
         await returned.wait()
         await turns()
         (connection,) = hub.connections.values()
-        assert not connection.has_websocket
+        assert socket_of(connection) is None
         carrier.receive("1")
         await until(lambda: heard.messages == ["1"])
         carrier.lose(1001)
@@ -1355,6 +1360,142 @@ async def test_handlers_do_not_run_as_the_endpoint_of_whoever_has_ended_the_conn
         async with client.connect("/ws"):
             await until(lambda: outcomes)
     assert outcomes == ["no error"]
+
+
+# Cancellations
+
+
+@pytest.mark.parametrize("earlier", [0, 1], ids=["the first", "the second"])
+async def test_a_handler_that_cancels_itself_hears_it_where_it_waits_and_that_ends_the_connection(
+    hub: Hub, carrier: Carrier | None, heard: Heard, caplog: pytest.LogCaptureFixture, earlier: int
+) -> None:
+    cancelled: list[str] = []
+
+    async def handler(connection: Connection, message: str) -> None:
+        if message != "cancel":
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.append(message)
+            raise
+
+    async with detached(hub, carrier, handler, heard.close_async) as (connection, peer):
+        await peer.send(*["before"] * earlier)
+        await until(lambda: hub.statistics().messages_received == earlier)
+        await turns()
+        await peer.send("cancel", "after")
+        await until(lambda: heard.closes)
+        assert not connection.is_open
+        await turns()
+    assert (cancelled, heard.closes) == (["cancel"], [(1006, "")])
+    assert dict(hub.connections) == {}
+    assert caplog.text == ""
+
+
+async def test_a_handler_that_is_cancelled_from_outside_ends_the_connection_and_stays_cancelled(
+    hub: Hub, carrier: Carrier | None, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def handler(connection: Connection, message: str) -> None:
+        tasks.append(asyncio.current_task())
+        await slow.message(connection, message)
+
+    async with detached(hub, carrier, handler, heard.close_async) as (connection, peer):
+        await peer.send("1", "2")
+        await until(lambda: tasks and hub.statistics().messages_received == 2)
+        (task,) = tasks
+        assert task is not None
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not connection.is_open
+        await until(lambda: heard.closes)
+        await turns()
+    assert (slow.began, slow.ended, heard.closes) == (["1"], [], [(1006, "")])
+    assert hub.statistics().discarded == 1
+    assert caplog.text == ""
+
+
+# What handlers return
+
+
+@pytest.mark.parametrize("returned", [5, "", [None], asyncio.sleep], ids=["5", "text", "a list", "a function"])
+async def test_a_message_handler_that_returns_what_cannot_be_awaited_is_told_so(
+    hub: Hub, carrier: Carrier | None, heard: Heard, caplog: pytest.LogCaptureFixture, returned: object
+) -> None:
+    async with detached(hub, carrier, lambda connection, message: returned, heard.close) as (_, peer):
+        await peer.send("1")
+        await peer.is_closed(1011)
+        await until(lambda: heard.closes)
+    assert f"TypeError: on_message returned {returned!r}: return None or an awaitable" in caplog.text
+
+
+async def test_a_close_handler_that_returns_what_cannot_be_awaited_is_told_so(
+    hub: Hub, carrier: Carrier | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with detached(hub, carrier, on_close=lambda connection, code, reason: code) as (_, peer):
+        await peer.leave(1001)
+        await until(lambda: "TypeError: on_close returned 1001: return None or an awaitable" in caplog.text)
+
+
+# Where tasks begin at once
+
+
+@pytest.fixture
+async def eagerly() -> None:
+    """Let the loop's tasks begin at once."""
+    if sys.version_info < (3, 12):
+        pytest.skip("eager task factories came with Python 3.12")
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
+def hub_calls() -> set[str]:
+    """Return the functions of the package that have led to this call."""
+    package = str(Path(hubbub.__file__).parent)
+    return {frame.name for frame in traceback.extract_stack() if frame.filename.startswith(package)}
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("kind", CLOSE_HANDLERS)
+async def test_on_close_never_runs_inside_the_call_that_ends_the_connection(
+    hub: Hub, carrier: Carrier | None, clock: ManualClock, how: str, kind: str
+) -> None:
+    calls: list[set[str]] = []
+    slow = Slow()
+    slow.let_go(10)
+
+    def on_close(connection: Connection, code: int, reason: str) -> Awaitable[None] | None:
+        calls.append(hub_calls())
+        return None if kind == "close" else asyncio.sleep(0)
+
+    async with user_detached(hub, carrier, slow.message, on_close) as (connection, peer):
+        await ends(how, hub, connection, peer, clock)
+        await until(lambda: calls)
+        await turns()
+    assert calls == [{"_call_closed", "closed"}]
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("handler", MESSAGE_HANDLERS)
+async def test_messages_go_to_the_handler_in_order_also_there(
+    hub: Hub, carrier: Carrier | None, heard: Heard, handler: str
+) -> None:
+    async with detached(hub, carrier, getattr(heard, handler), heard.close_async) as (connection, peer):
+        await peer.send("1", "2", "3")
+        await until(lambda: len(heard.messages) == 3)
+        await connection.send("4")
+        await connection.send("5")
+        await peer.hears("4", "5")
+        await peer.leave(1001)
+        await until(lambda: heard.closes)
+    assert (heard.messages, heard.closes) == (["1", "2", "3"], [(1001, "")])
 
 
 # What a hub asks of its transports

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
@@ -65,11 +65,12 @@ class Loop:
     def call_later(self, delay: float, callback: Callable[..., None], *arguments: Any) -> Handle:
         return self.call_at(self.now + delay, callback, *arguments)
 
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Make a call of the loop's next turn at once."""
+        callback(*arguments)
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
-
-    def create_task(self, coroutine: Coroutine[Any, Any, None], **options: Any) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(coroutine, **options)
 
     def advance(self, seconds: float) -> None:
         """Move the time, and make the calls that are due, each at its time."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -942,6 +943,33 @@ async def test_one_message_is_in_the_transport_and_the_others_in_the_outbox(
     while connection.queued_bytes:
         await settle()
     assert server.sent == [message(str(number)) for number in range(100)]
+
+
+@pytest.fixture
+async def eagerly() -> None:
+    """Let the loop's tasks begin at once."""
+    if sys.version_info < (3, 12):
+        pytest.skip("eager task factories came with Python 3.12")
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
+@pytest.mark.usefixtures("eagerly")
+async def test_where_tasks_begin_at_once_nothing_is_sent_inside_a_fan_out_and_all_is_sent(
+    server: Server, transport: AsgiTransport
+) -> None:
+    hub, _, connection = connected(transport)
+    assert server.asked == 0
+    for number in range(3):
+        hub.publish(EVERYONE, str(number))
+        assert len(server.sent) == number
+        await settle()
+        assert server.sent == [message(str(each)) for each in range(number + 1)]
+    connection.end(4000, "bye")
+    assert connection.phase is Phase.CLOSING
+    await connection.wait_closed()
+    await settle()
+    assert server.sent[3:] == [{"type": "websocket.close", "code": 4000, "reason": "bye"}]
+    assert tasks() == 0
 
 
 async def test_a_client_that_is_slow_is_let_go_at_once(server: Server, transport: AsgiTransport) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from uvicorn.server import ServerState
@@ -31,10 +31,17 @@ class Predecessor(User):
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[str] = []
+        self.ended: tuple[int, str] | None = None
 
     def hand_over(self, user: Any) -> None:
         for data in self.kept:
             user.received(data)
+        if self.ended is not None:
+            user.lost(*self.ended)
+
+    def lost(self, code: int, reason: str) -> None:
+        super().lost(code, reason)
+        self.ended = (code, reason)
 
 
 def make_parser(frames_at_once: int, max_bytes: int, max_fragments: int | None) -> Parser:
@@ -188,23 +195,26 @@ def test_a_new_users_heartbeat_takes_the_place_of_the_old_one(line: Line, interv
     assert len(line.pings) == (interval_s is not None)
 
 
-def test_a_new_user_of_a_connection_that_has_ended_meanwhile_hears_just_that(line: Line) -> None:
+def test_a_new_user_of_a_connection_that_has_ended_meanwhile_hears_what_had_come_and_how(line: Line) -> None:
+    cast(Predecessor, line.user).kept = ["last words"]
+    line.tcp.receive(sent(Opcode.CLOSE, close_payload(4000, "bye")))
     line.tcp.lose()
     user = User()
     line.transport.start(user, TransportSettings())
-    assert user.calls == [("lost", 1006, "")]
+    assert user.calls == ["last words", ("lost", 4000, "bye")]
     assert line.is_gone
 
 
 def test_a_new_user_of_a_connection_that_is_being_closed_hears_that_it_is_lost(line: Line) -> None:
     line.transport.close(1012, "")
+    cast(Predecessor, line.user).ended = (1012, "")
     user = User()
     line.transport.start(user, TransportSettings())
-    assert user.calls == [("lost", 1006, "")]
+    assert user.calls == [("lost", 1012, "")]
     line.tcp.receive(text("too late"))
     line.loop.advance(CLOSE_DEADLINE_S + TICK_S)
     assert line.tcp.log == ["abort"]
-    assert user.calls == [("lost", 1006, "")]
+    assert user.calls == [("lost", 1012, "")]
     assert line.is_gone
 
 

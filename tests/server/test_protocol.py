@@ -5,6 +5,7 @@ import contextvars
 import inspect
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, cast
@@ -176,6 +177,44 @@ async def test_uvicorn_hands_a_connection_over_as_the_class_expects_it(http: Any
     assert calls == [("made with", ["app_state", "config", "server_state"]), "connection_made", request]
     assert isinstance(tcp.get_protocol(), Recorder)
     inspect.signature(WebSocketProtocol).bind(config=config, server_state=None, app_state={})
+
+
+@pytest.mark.parametrize("begins", ["later", "at once"])
+@pytest.mark.parametrize(
+    "http",
+    [UvicornH11Protocol, UvicornHttpToolsProtocol, H11Protocol, HTTPProtocol],
+    ids=["h11", "httptools", "bounded-h11", "bounded-httptools"],
+)
+async def test_an_accepted_connection_belongs_to_its_transport_whenever_the_loop_begins_tasks(
+    http: Any, begins: str
+) -> None:
+    if begins == "at once":
+        if sys.version_info < (3, 12):
+            pytest.skip("eager task factories came with Python 3.12")
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    application = Application({"type": "websocket.accept"})
+    options: dict[str, Any] = {"ws": WebSocketProtocol, "interface": "asgi3", "lifespan": "off"}
+    config = uvicorn.Config(application, log_config=None, **options)
+    config.load()
+    tcp, state = Tcp(), ServerState()
+    protocol = http(config=config, server_state=state, app_state={})
+    tcp.set_protocol(protocol)
+    protocol.connection_made(tcp)
+    tcp.receive(head())
+    assert isinstance(tcp.get_protocol(), WebSocketProtocol)
+    for _ in range(4):
+        await turn()
+    assert isinstance(tcp.get_protocol(), NativeTransport)
+    tcp.receive(text("hello"))
+    assert [(await application.receive())["type"], (await application.receive())["text"]] == [
+        "websocket.connect",
+        "hello",
+    ]
+    application.end()
+    await turn()
+    tcp.lose()
+    await turn()
+    assert not state.tasks
 
 
 class Watched:

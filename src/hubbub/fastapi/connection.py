@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, cast
 
@@ -17,19 +18,19 @@ from ..hub.hub import CoreHub, check_channel
 from ..interfaces import Transport
 from ..model import CloseCode, Data
 from ..server.fallback import AsgiTransport
-from ..wire.frames import REASON_BYTES, shortened
+from ..wire.frames import CLOSE_CODES, REASON_BYTES, shortened
 from ..wire.prepared import PreparedFrame
+from .endpoint import close_for
 from .typed import UNTYPED, MessageTypes, validates_outgoing
 
 if TYPE_CHECKING:
     from starlette.types import Message
 
-__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of")
+__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of", "socket_of")
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
 
-_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 _NOTHING: Any = object()
 _CONNECTING = Phase.CONNECTING
 
@@ -59,7 +60,7 @@ def check_close(code: int, reason: str) -> None:
     Raises:
         ValueError: The code is not one to send, or the reason is too long.
     """
-    if code not in _CLOSE_CODES:
+    if code not in CLOSE_CODES:
         raise ValueError(f"close code {code!r}: use 1000, 1001, 1003, 1007 to 1014, or your own from 4000 to 4999")
     if len(reason.encode()) > REASON_BYTES:
         raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {REASON_BYTES} fit")
@@ -98,7 +99,7 @@ class Connection(Generic[In, Out]):
         types: MessageTypes,
         refusal: Callable[[Denied], Exception],
     ) -> None:
-        self._websocket: WebSocket | None = websocket
+        self._websocket: WebSocket | weakref.ref[WebSocket] | None = websocket
         self._hub = hub
         self._core = core
         self._types = types
@@ -119,14 +120,15 @@ class Connection(Generic[In, Out]):
         """Starlette's `WebSocket`. Once the hub has accepted, its sends and receives go through the hub.
 
         Raises:
-            RuntimeError: The connection is detached and its endpoint has returned: it is gone with the endpoint.
+            RuntimeError: The endpoint has returned and the connection is detached or over: it went with the endpoint.
         """
-        if self._websocket is None:
+        websocket = socket_of(self)
+        if websocket is None:
             raise RuntimeError(
-                "the connection is detached, and its handshake is not kept: take what you need of it into "
-                "connection.state before the endpoint returns"
+                "the endpoint has returned, and what came with the handshake is not kept when the connection is "
+                "detached or over: take what you need of it into connection.state before"
             )
-        return self._websocket
+        return websocket
 
     @property
     def id(self) -> str:
@@ -158,9 +160,9 @@ class Connection(Generic[In, Out]):
         return self._core.close_reason
 
     @property
-    def has_websocket(self) -> bool:
-        """Whether `websocket` is still there: until a detached connection's endpoint has returned."""
-        return self._websocket is not None
+    def is_detached(self) -> bool:
+        """Whether it outlives its endpoint (see `detach`)."""
+        return self._core.is_detached
 
     @property
     def headers(self) -> Headers:
@@ -186,7 +188,8 @@ class Connection(Generic[In, Out]):
     def state(self) -> State:
         """A place for the application's own, as on a `Request`."""
         if self._state is None:
-            self._state = self._websocket.state if self._websocket is not None else State()
+            websocket = socket_of(self)
+            self._state = State() if websocket is None else websocket.state
         return self._state
 
     @property
@@ -312,9 +315,9 @@ class Connection(Generic[In, Out]):
         except InvalidMessage as invalid:
             self._hub.counters.invalid_messages += 1
             match self._core.settings.on_invalid:
-                case "raise":
+                case "raise" if not self._core.is_detached:  # nobody could catch it there
                     raise
-                case "close":
+                case "raise" | "close":
                     self._core.end(invalid.close_code, "invalid_message")
                     return _NOTHING, None
                 case _:
@@ -449,10 +452,21 @@ class Connection(Generic[In, Out]):
 
     def _release(self) -> None:
         """The endpoint of a detached connection has returned: let go of its handshake."""
-        websocket, self._websocket = self._websocket, None
+        self._keep_state()
+        self._websocket = None
+        self._refusal = None
+
+    def _ended(self) -> None:
+        """The connection is over: what its endpoint does not hold any more can go."""
+        websocket = socket_of(self)
+        self._keep_state()
+        self._websocket = None if websocket is None else weakref.ref(websocket)
+        self._refusal = None
+
+    def _keep_state(self) -> None:
+        websocket = socket_of(self)
         if self._state is None and websocket is not None and websocket.scope.get("state"):
             self._state = websocket.state
-        self._refusal = None
 
     # The same for Starlette's own methods
 
@@ -465,8 +479,10 @@ class Connection(Generic[In, Out]):
 
     async def _asgi_send(self, message: Message) -> None:
         if message["type"] == "websocket.close":
-            reason = message.get("reason")
-            self._core.end(message.get("code", CloseCode.NORMAL), shortened(reason) if isinstance(reason, str) else "")
+            reason, code = message.get("reason"), message.get("code", CloseCode.NORMAL)
+            if code not in CLOSE_CODES and code != CloseCode.NO_STATUS:
+                raise RuntimeError(f"websocket.close: close code {code} cannot be sent")
+            self._core.end(code, shortened(reason) if isinstance(reason, str) else "")
             await self._core.wait_closed()
             return
         text = message.get("text")
@@ -493,12 +509,13 @@ class _Detached:
         on_message: Callable[[Any, Any], Awaitable[None] | None] | None,
         on_close: Callable[[Any, int, str], Awaitable[None] | None] | None,
     ) -> None:
-        self._connection = connection
+        self._connection: Connection[Any, Any] | None = connection
         self._on_message = on_message
         self._on_close = on_close
 
     def message(self, data: Data) -> Awaitable[None] | None:
         connection = self._connection
+        assert connection is not None
         if self._on_message is None:
             connection._hub.counters.discarded += 1
             return None
@@ -510,10 +527,21 @@ class _Detached:
         return None if answer is None else connection._core.send_frame(answer)
 
     def closed(self, code: int, reason: str) -> Awaitable[None] | None:
-        return None if self._on_close is None else self._on_close(self._connection, code, reason)
+        connection, self._connection = self._connection, None
+        return None if self._on_close is None else self._on_close(connection, code, reason)
+
+    def closing(self, error: Exception) -> tuple[CloseCode, str]:
+        return close_for(error)
 
     def released(self) -> None:
-        self._connection._release()
+        if self._connection is not None:
+            self._connection._release()
+
+
+def socket_of(connection: Connection[Any, Any]) -> WebSocket | None:
+    """Return the socket of a connection, if it still has one: see `Connection.websocket`."""
+    websocket = connection._websocket
+    return websocket() if isinstance(websocket, weakref.ref) else websocket
 
 
 def _raw_headers(headers: Iterable[tuple[bytes, bytes]] | Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:

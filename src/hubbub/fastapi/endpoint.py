@@ -31,7 +31,7 @@ from ..model import CloseCode
 from ..server.fallback import AsgiTransport
 from ..wire.frames import shortened
 
-__all__ = ("EndpointEnd",)
+__all__ = ("EndpointEnd", "close_for")
 
 logger = logging.getLogger("hubbub")
 
@@ -105,6 +105,8 @@ class EndpointEnd:
         finally:
             if not self._connection.is_detached:
                 self._connection.discard_inbox()
+            if self._connection.phase is Phase.CONNECTING:
+                self._connection.let_go()
         self._connection.abort()
         return False
 
@@ -137,21 +139,11 @@ class EndpointEnd:
     async def _close(self, raised: BaseException | None, error: Exception | None) -> bool:
         if isinstance(raised, Denied | HTTPException) and _is_about_a_response(error):
             error = None
-        cause = raised if error is None else _cause(error)
-        code, reason = CloseCode.POLICY_VIOLATION, ""
-        match cause:
-            case None | WebSocketDisconnect():
-                code = CloseCode.NORMAL
-            case Denied():
-                reason = cause.limit or cause.reason
-            case HTTPException():
-                reason = str(cause.detail)
-            case _:
-                code = CloseCode.INTERNAL_ERROR
+        code, reason = close_for(raised if error is None else error)
         if self._connection.is_detached and code is CloseCode.NORMAL:
             await self._outlive()
         else:
-            self._connection.end(code, shortened(reason))
+            self._connection.end(code, reason)
             await self._connection.wait_closed()
         return error is None or code is not CloseCode.INTERNAL_ERROR
 
@@ -160,6 +152,19 @@ class EndpointEnd:
         self._connection.application_ended(CloseCode.NORMAL)
         if isinstance(self._connection.transport, AsgiTransport):
             await self._connection.wait_closed()
+
+
+def close_for(error: BaseException | None) -> tuple[CloseCode, str]:
+    """Return the close code and the reason for what an endpoint or a handler has raised; 1011 for its own fault."""
+    match cause := _cause(error):
+        case None | WebSocketDisconnect():
+            return CloseCode.NORMAL, ""
+        case Denied():
+            return CloseCode.POLICY_VIOLATION, shortened(cause.limit or cause.reason)
+        case HTTPException():
+            return CloseCode.POLICY_VIOLATION, shortened(str(cause.detail))
+        case _:
+            return CloseCode.INTERNAL_ERROR, ""
 
 
 def _is_about_a_response(error: Exception | None) -> bool:

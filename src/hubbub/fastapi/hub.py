@@ -291,9 +291,12 @@ class Hub:
             connection.end(code, reason)
 
     async def _publish(self, channel: str, message: object, exclude: Exclude) -> None:
-        if self._runtime.start().publish(channel, message, _excluded(exclude)):
-            # Let the transports write before more is queued, or a producer that never waits would overrun clients
-            # that are not slow at all.
+        core = self._runtime.start()
+        is_behind = core.publish(channel, message, _excluded(exclude))
+        # Let the transports write before more is queued, or a producer that never waits would overrun clients that are
+        # not slow at all, and memory.
+        while is_behind or core.is_full:
+            is_behind = False
             await asyncio.sleep(0)
 
     @property

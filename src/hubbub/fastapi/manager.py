@@ -12,7 +12,7 @@ from ..config import Limits, Outbox
 from ..hub.admission import Admission
 from ..hub.connection import CoreConnection
 from ..hub.hub import EVERYONE
-from .connection import Connection, core_of
+from .connection import Connection, core_of, socket_of
 from .dependency import ConnectionDependency, known_connection
 from .hub import Hub
 from .runtime import Runtime
@@ -147,10 +147,11 @@ class _ActiveConnections(Sequence[WebSocket]):
 
     def _sockets(self) -> list[WebSocket]:
         facades = (connection.facade for connection in self._present())
-        return [facade.websocket for facade in facades if isinstance(facade, Connection) and facade.has_websocket]
+        sockets = (socket_of(facade) for facade in facades if isinstance(facade, Connection))
+        return [socket for socket in sockets if socket is not None]
 
     def __len__(self) -> int:
-        return len(self._present())
+        return len(self._sockets())
 
     def __iter__(self) -> Iterator[WebSocket]:
         return iter(self._sockets())

@@ -25,6 +25,10 @@ _STOP_DEADLINE_S = 1.0
 """How long the end of the hub waits for its clients to take what is queued and the close. On granian, which has stopped
 to write by then, they never do."""
 
+_HANDLERS_DEADLINE_S = 10.0
+"""How long the handlers of detached connections have that are at work when the hub ends: as long as an endpoint has on
+`hubbub run`."""
+
 
 class _Life(enum.Enum):
     """Where a hub is in its life. A handshake is refused from `ENDING` on; a new loop, or `enter`, starts afresh."""
@@ -136,13 +140,12 @@ class Runtime:
             async with asyncio.timeout(_STOP_DEADLINE_S):
                 while core.held:
                     await asyncio.gather(*(connection.wait_closed() for connection in core.held))
-                await core.eager.finish()
         except TimeoutError:
             pass
         finally:
             for connection in [*core.held]:
                 connection.abort()
-            core.close()
+            await core.close(_HANDLERS_DEADLINE_S)
             self._life = _Life.ENDED
 
     @property

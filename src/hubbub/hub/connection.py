@@ -2,7 +2,8 @@
 
 Theory of operation. The transport calls in (`received`, `congested`, `writable`, `lost`), the hub and the endpoint call
 from the other side (`deliver`, `send_frame`, `take`, `end`); all of it happens in the loop's thread, and nothing is
-awaited between a check and the change that rests on it.
+awaited between a check and the change that rests on it. Nothing of the application's runs inside `end`, `lost` or a
+fan-out: what it wants to hear of them is told in a task that begins later, whatever the loop's task factory.
 
 Going out, a frame is written straight to the transport until the transport says that it is congested; from then on it
 waits in the backlog, which `writable` drains. So there is no backlog whenever the transport is not congested, and one
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import enum
+import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection
@@ -27,15 +29,12 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Protocol
 
-from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect
 
 from ..config import Limits, Outbox
-from ..errors import Denied
 from ..interfaces import Clock, Timer, Transport, TransportSettings
 from ..model import CloseCode, Data, OnInvalid, OutboxPolicy
 from ..state.inbox import Arrival, Inbox
-from ..wire.frames import shortened
 from ..wire.prepared import PreparedFrame, payload_size
 from .admission import Admission
 from .backlog import Backlog
@@ -50,6 +49,8 @@ SEND_DEADLINE_S = 10.0
 """How long a direct send waits for room before its client counts as slow."""
 CLOSE_DEADLINE_S = 5.0
 """How long a close waits for what is queued before it."""
+DRAIN_DEADLINE_S = 1.0
+"""How long it waits when the server stops."""
 
 current_connections: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
     "hubbub_current_connections", default=()
@@ -137,6 +138,13 @@ class Settings:
     transport: TransportSettings = field(default_factory=TransportSettings)
 
 
+class Facade(Protocol):
+    """What the application sees of a connection."""
+
+    def _ended(self) -> None:
+        """The connection is over: hold nothing that holds this in turn, or it would wait for the garbage collector."""
+
+
 class Handlers(Protocol):
     """What a detached connection calls."""
 
@@ -145,6 +153,9 @@ class Handlers(Protocol):
 
     def closed(self, code: int, reason: str) -> Awaitable[None] | None:
         """The connection has ended; what this returns is awaited."""
+
+    def closing(self, error: Exception) -> tuple[CloseCode, str]:
+        """Return close code and reason of what one of these has raised; 1011 for a fault that is to be logged."""
 
     def released(self) -> None:
         """The endpoint has returned: what only an endpoint needs can go."""
@@ -160,7 +171,7 @@ class CoreConnection:
 
     Attributes:
         phase: Where the connection is in its life; only the connection itself changes it.
-        facade: What the application sees of it.
+        facade: What the application sees of it; `None` when the connection is over.
         ends_unseen: Whether nobody says when its endpoint returns (plain Starlette): then what is sent is handed over
             before the send returns, or the last words would be lost with the server's close.
         is_congested: Whether its transport is full.
@@ -203,7 +214,7 @@ class CoreConnection:
         self._hub = hub
         self.settings = settings
         self.address = address
-        self.facade: object = None
+        self.facade: Facade | None = None
         self.ends_unseen = False
         self.is_admitted = False
         self.is_congested = False
@@ -269,7 +280,7 @@ class CoreConnection:
         self._enter(Phase.CLOSED)
         self._hub.released(self)
 
-    def end(self, code: int, reason: str = "") -> None:
+    def end(self, code: int, reason: str = "", deadline_s: float = CLOSE_DEADLINE_S) -> None:
         """Close from our side: out of the hub now, the close frame after what is queued, or after a deadline.
 
         A client that is ended as slow is not waited for: its outbox is freed at once.
@@ -282,7 +293,7 @@ class CoreConnection:
         self._enter(Phase.CLOSING)
         self._set_end(code, reason)
         self.discard_inbox()
-        self._close_timer = self._hub.call_later(CLOSE_DEADLINE_S, self.transport.abort)
+        self._close_timer = self._hub.call_later(deadline_s, self.transport.abort)
         if code == CloseCode.SLOW or not self.is_congested:
             self._discard_backlog()
             self.transport.close(code, reason)
@@ -299,6 +310,12 @@ class CoreConnection:
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._closed)
+
+    def let_go(self) -> None:
+        """The connection is over: let go of what the application sees of it."""
+        facade, self.facade = self.facade, None
+        if facade is not None:
+            facade._ended()
 
     def _violate(self, limit: str, code: CloseCode = CloseCode.POLICY_VIOLATION) -> None:
         self._hub.counters.violations[limit] += 1
@@ -599,8 +616,8 @@ class CoreConnection:
             self._receiver = None
             if not receiver.done():
                 receiver.set_result(None)
-        elif self._handlers is not None and not self._is_handling:
-            self._handle(self._handlers, self._oldest())
+        elif self._handlers is not None and not self._is_handling:  # and so has handled all that has arrived
+            self._tell_closed(self._handlers)
 
     def _watch_silence(self) -> None:
         """Arm one timer for the next moment at which the client could have been silent for too long."""
@@ -657,31 +674,41 @@ class CoreConnection:
         """Give the handler a message, and what has arrived meanwhile, for as long as it does not have to wait."""
         self._is_handling = True
         while data is not None:
-            context = self._context or self._own_context()
+            context = self._context
+            if context is None:
+                context = self._own_context()
             try:
                 outcome = context.run(handlers.message, data)
                 if outcome is not None:
-                    coroutine = outcome if outcome.__class__ is CoroutineType else _wait_for(outcome)
+                    coroutine = outcome if outcome.__class__ is CoroutineType else _wait_for(outcome, "on_message")
                     if not self._hub.eager.run(coroutine, context, self._handle_on):
                         return
             except (Exception, asyncio.CancelledError) as error:
                 self._handler_failed(error)
             inbox = self._inbox
             data = self._oldest() if inbox is not None and inbox.messages else None
+        self._rest(handlers)
+
+    def _rest(self, handlers: Handlers) -> None:
+        """Nothing is left to handle: until more arrives, or for good."""
         self._is_handling = False
         if self.phase is not _OPEN:
             self._tell_closed(handlers)
 
     async def _handle_on(self, outcome: Awaitable[None]) -> None:
         """Wait for the handler; what has arrived meanwhile is handled after that."""
-        assert self._handlers is not None
+        handlers = self._handlers
+        assert handlers is not None
         try:
             await outcome
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as cancelled:
+            self._handler_failed(cancelled)
+            self._rest(handlers)
+            raise
+        except Exception as error:
             self._handler_failed(error)
-        finally:
-            # Not from here, where the context is entered already.
-            asyncio.get_running_loop().call_soon(self._begin_handling, self._handlers)
+        # Not from here, where the context is entered already.
+        asyncio.get_running_loop().call_soon(self._begin_handling, handlers)
 
     def _own_context(self) -> contextvars.Context:
         """Return the context of the handlers: it is theirs whoever has led to the call."""
@@ -692,37 +719,33 @@ class CoreConnection:
 
     def _handler_failed(self, error: BaseException) -> None:
         """A handler has raised: that ends the connection as it does in an endpoint, and nothing more is handled."""
-        match error:
-            case WebSocketDisconnect():
-                self.end(CloseCode.NORMAL)
-            case Denied():
-                self.end(CloseCode.POLICY_VIOLATION, shortened(error.limit or error.reason))
-            case HTTPException():
-                self.end(CloseCode.POLICY_VIOLATION, shortened(str(error.detail)))
-            case asyncio.CancelledError():
-                self.abort()
-            case _:
+        assert self._handlers is not None
+        if isinstance(error, Exception):
+            code, reason = self._handlers.closing(error)
+            if code is CloseCode.INTERNAL_ERROR:
                 logger.error("the message handler of connection %s failed", self.id, exc_info=error)
-                self.end(CloseCode.INTERNAL_ERROR)
+            self.end(code, reason)
+        else:
+            self.abort()
         self.discard_inbox()
 
     def _tell_closed(self, handlers: Handlers) -> None:
-        task = asyncio.get_running_loop().create_task(self._call_closed(handlers), context=self._own_context())
-        self._hub.eager.keep(task)
+        self._hub.eager.start(self._call_closed(handlers), self._own_context())
 
     async def _call_closed(self, handlers: Handlers) -> None:
         try:
             outcome = handlers.closed(self.close_code, self.close_reason)
             if outcome is not None:
-                await outcome
-        except Exception:
-            logger.exception("the close handler of connection %s failed", self.id)
+                await _wait_for(outcome, "on_close")
+        except Exception as error:
+            if handlers.closing(error)[0] is CloseCode.INTERNAL_ERROR:
+                logger.error("the close handler of connection %s failed", self.id, exc_info=error)
 
     # The end
 
     def draining(self) -> None:
         """The server stops (see `TransportUser`)."""
-        self.end(CloseCode.SERVICE_RESTART)
+        self.end(CloseCode.SERVICE_RESTART, deadline_s=DRAIN_DEADLINE_S)
 
     def lost(self, code: int, reason: str) -> None:
         """The transport has let go (see `TransportUser`)."""
@@ -739,5 +762,7 @@ class CoreConnection:
             self._closed.set_result(None)
 
 
-async def _wait_for(outcome: Awaitable[None]) -> None:
+async def _wait_for(outcome: Awaitable[None], handler: str) -> None:
+    if not inspect.isawaitable(outcome):
+        raise TypeError(f"{handler} returned {outcome!r}: return None or an awaitable")
     await outcome

@@ -6,6 +6,10 @@ the first step on. Theory of operation: one spare task waits, with nothing to do
 it ran in the spare task. If it ends there, the task is spare still. If not, the task gets the rest of it to do, and the
 next coroutine a new one.
 
+A task can be cancelled before it has taken the rest over, also by the coroutine itself: a task group does that when a
+child fails at once. The coroutine hears it then where it waits, as in any task; one that ends without waiting does not.
+The next one has nothing to do with it: a spare task that has been cancelled gets nothing to do any more, and ends.
+
 Python 3.12 has tasks that start eagerly (`asyncio.eager_task_factory`); this does the same from 3.11 on, with the calls
 that asyncio documents for it ("Extending", task lifetime support).
 """
@@ -14,12 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from asyncio import tasks
+import types
+from asyncio import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
 __all__ = ("Eager",)
+
+CANCEL_S = 1.0
+"""How long a cancelled handler has for its end."""
 
 
 class Eager:
@@ -43,11 +51,13 @@ class Eager:
             finish: Gets the rest of the coroutine and makes of it what the task runs.
         """
         spare = self._spare
-        if spare is None:
+        if spare is None or spare.task.cancelling():
             spare = self._spare = _Spare(asyncio.get_running_loop())
         try:
-            tasks._enter_task(spare.loop, spare.task)
-        except RuntimeError:  # this is done in a task already
+            _enter_task(spare.loop, spare.task)
+        except RuntimeError:
+            if asyncio.current_task() is None:  # asked only here: it takes as long as all the rest
+                raise
             self.keep(spare.loop.create_task(finish(coroutine), context=context))
             return False
         try:
@@ -55,13 +65,17 @@ class Eager:
         except StopIteration:
             return True
         finally:
-            tasks._leave_task(spare.loop, spare.task)
-            if spare.task.cancelling():
-                self._spare = None  # it was cancelled from within, and ends
-        self._spare = None
+            _leave_task(spare.loop, spare.task)
+        if self._spare is spare:
+            self._spare = None
         self.keep(spare.task)
-        spare.work.set_result(finish(_Rest(coroutine, waits_for, context)))
+        spare.go_on(finish(_Rest(coroutine, waits_for, context)))
         return False
+
+    def start(self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        """Run a coroutine in a task of its own, which begins in one of the loop's next turns and never in this one."""
+        # Not with `create_task`: an eager task factory would begin at once.
+        self.keep(asyncio.Task(coroutine, context=context))
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold a task until it is done: the loop alone would not."""
@@ -73,33 +87,60 @@ class Eager:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def close(self) -> None:
-        """Let go of the spare task."""
+    async def close(self) -> None:
+        """Let go of the spare task, cancel the others, and wait for their end, for a moment."""
         if self._spare is not None:
-            self._spare.task.cancel()
+            self.keep(self._spare.task)
             self._spare = None
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_S)
 
 
 class _Spare:
     """A task that waits for something to do."""
 
-    __slots__ = ("loop", "task", "work")
+    __slots__ = ("_rest", "_wake", "loop", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.work: asyncio.Future[Coroutine[Any, Any, None]] = loop.create_future()
-        self.task = loop.create_task(self._run(), context=contextvars.Context())
+        self._rest: Coroutine[Any, Any, None] | None = None
+        self._wake: asyncio.Future[None] = loop.create_future()
+        coroutine = self._run()
+        # A task that is cancelled before its first step does not begin its coroutine: this one has begun, and hears it.
+        coroutine.send(None)
+        # Not with `create_task`: a task factory may wrap the coroutine, and so put it off again.
+        self.task = asyncio.Task(coroutine, loop=loop, context=contextvars.Context())
+
+    def go_on(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Do this."""
+        self._rest = rest
+        if not self._wake.done():  # else it was cancelled, and wakes the task too
+            self._wake.set_result(None)
 
     async def _run(self) -> None:
-        try:
-            await self.work  # type: ignore[unused-coroutine]  # for its being there
-        except asyncio.CancelledError:
-            if self.work.cancelled() or not self.work.done():
-                raise
-            # What it has to do was cancelled before it could go on: that is for the coroutine to hear.
-            self.task.uncancel()
-            self.task.cancel()
-        await self.work.result()
+        waits_for: Awaitable[None] = _first_step()
+        while self._rest is None:
+            try:
+                await waits_for
+            except asyncio.CancelledError as cancelled:
+                # If nobody asks for it any more, it was taken back in the very step that had asked (see `uncancel`).
+                if self.task.cancelling():
+                    if self._rest is None:
+                        raise
+                    self.task.uncancel()
+                    self.task.cancel(*cancelled.args)  # to be heard where the coroutine waits
+            if self._wake.cancelled():
+                self._wake = self.loop.create_future()
+            waits_for = self._wake
+        await self._rest
+
+
+@types.coroutine
+def _first_step() -> Generator[None, None, None]:
+    """Wait for the first step of the task."""
+    yield
 
 
 class _Rest:

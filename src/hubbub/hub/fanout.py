@@ -31,7 +31,7 @@ __all__ = ("RUN_BYTES", "SLICE", "Fanout", "prepare")
 SLICE = 1_000
 """Recipients of one slice: 4 to 5 ms."""
 RUN_BYTES = 65_536
-"""What waits for the end of the loop's turn at most, or a producer that never waits would pile up memory."""
+"""A run that holds this much gets no more; from here on producers wait, or one that never does would pile up memory."""
 
 
 def prepare(message: object) -> PreparedFrame:
@@ -69,11 +69,12 @@ class _Run:
         remaining: Who has not got it yet, once it goes out in slices.
     """
 
-    __slots__ = ("channel", "frames", "policy", "remaining", "special")
+    __slots__ = ("bytes", "channel", "frames", "policy", "remaining", "special")
 
     def __init__(self, channel: str, policy: OutboxPolicy | None) -> None:
         self.channel = channel
         self.policy = policy
+        self.bytes = 0
         self.frames: list[PreparedFrame] = []
         self.special: dict[CoreConnection, list[PreparedFrame]] = {}
         self.remaining: dict[CoreConnection, None] | None = None
@@ -81,11 +82,13 @@ class _Run:
     def append(self, frame: PreparedFrame, exclude: Collection[CoreConnection]) -> None:
         """Add a publication that `exclude` does not get."""
         for connection in exclude:
-            self.special.setdefault(connection, self.frames.copy())
+            if connection not in self.special:
+                self.special[connection] = self.frames.copy()
         for connection, frames in self.special.items():
             if connection not in exclude:
                 frames.append(frame)
         self.frames.append(frame)
+        self.bytes += frame.size + ENTRY_BYTES
 
 
 class _Plan:
@@ -148,6 +151,11 @@ class Fanout:
 
     # From the hub
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `RUN_BYTES` wait: producers are to let the loop run."""
+        return self._bytes > RUN_BYTES
+
     def publish(
         self, channel: str, frame: PreparedFrame, policy: OutboxPolicy | None, exclude: Collection[CoreConnection]
     ) -> bool:
@@ -160,15 +168,14 @@ class Fanout:
             exclude: Connections that are left out.
         """
         run = self.runs[-1] if self.runs else None
-        if run is None or run.channel != channel or run.remaining is not None:
+        if run is None or run.channel != channel or run.remaining is not None or run.bytes > RUN_BYTES:
             run = _Run(channel, policy)
             self.runs.append(run)
         run.append(frame, exclude)
         self._bytes += frame.size + ENTRY_BYTES
         plan = self._plan(channel)
-        is_full = self._bytes > RUN_BYTES
-        is_behind = is_full or plan.is_behind()
-        if plan.is_singly or (is_full and self._index.count(channel) <= SLICE):
+        is_behind = plan.is_behind()
+        if plan.is_singly:
             self._flush()
         elif not self._is_due:
             self._is_due = True
@@ -210,11 +217,13 @@ class Fanout:
     def _flush_slice(self) -> None:
         self._is_due = False
         left = SLICE
-        while self.runs and left > 0:
-            left -= self._hand_out(self.runs[0], SLICE)
-        if self.runs and not self._is_due:
-            self._is_due = True
-            self._call_soon(self._flush_slice)
+        try:
+            while self.runs and left > 0:
+                left -= self._hand_out(self.runs[0], SLICE)
+        finally:
+            if self.runs and not self._is_due:
+                self._is_due = True
+                self._call_soon(self._flush_slice)
 
     def _flush(self) -> None:
         while self.runs:
@@ -232,7 +241,7 @@ class Fanout:
 
     def _leave(self, run: _Run) -> None:
         self.runs.popleft()
-        self._bytes -= sum(frame.size + ENTRY_BYTES for frame in run.frames)
+        self._bytes -= run.bytes
 
     def _hand_to_all(self, run: _Run) -> None:
         """The hot path: one encoding for each kind of transport, one write for each connection."""

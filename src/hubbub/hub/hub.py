@@ -6,6 +6,8 @@ on these reserved channels, so there is one way to reach many.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Collection
 
 from ..errors import Denied
@@ -20,6 +22,8 @@ from .fanout import Fanout, prepare
 from .statistics import Counters, Statistics
 
 __all__ = ("EVERYONE", "CoreHub", "user_channel")
+
+logger = logging.getLogger("hubbub")
 
 EVERYONE = "$all"
 _USER = "$user:"
@@ -65,9 +69,15 @@ class CoreHub:
         """Call `callback` once in so many seconds."""
         return self.clock.call_at(self.clock.time() + seconds, callback)
 
-    def close(self) -> None:
-        """Let go of what is kept for later: the hub has ended."""
-        self.eager.close()
+    async def close(self, deadline_s: float) -> None:
+        """Wait for handlers that are at work, cancel those that go on after so many seconds, and keep nothing."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self.eager.finish()
+        except TimeoutError:
+            logger.warning("handlers of detached connections are cancelled after %g s: the hub ends", deadline_s)
+        finally:
+            await self.eager.close()
 
     # Coming and going
 
@@ -108,7 +118,8 @@ class CoreHub:
             del self._policies[channel]
 
     def released(self, connection: CoreConnection) -> None:
-        """A connection that was admitted holds nothing any more."""
+        """A connection holds nothing any more."""
+        connection.let_go()
         if not connection.is_admitted:
             return
         connection.is_admitted = False
@@ -143,6 +154,11 @@ class CoreHub:
         self._fanout.forget_plans((channel,))
         if self._index.leave(channel, connection).edge:
             del self._policies[channel]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is published and waits to leave that producers are to wait."""
+        return self._fanout.is_full
 
     def settle(self, connection: CoreConnection) -> None:
         """Hand over what is published to a connection and waits for the end of the loop's turn."""

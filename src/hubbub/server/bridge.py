@@ -11,6 +11,7 @@ from ..config import Limits
 from ..interfaces import TransportUser
 from ..model import CloseCode, Data
 from ..state.bucket import TokenBucket
+from ..wire.frames import CLOSE_CODES
 from ..wire.prepared import PreparedFrame
 from .native import NativeTransport
 
@@ -23,7 +24,7 @@ _QUEUED_BYTES = 65_536
 """An application that has not received this much stops the reading."""
 _CONTROL = Limits()
 """A peer may send control frames as a hub's client may by default."""
-_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, *range(1007, 1015), *range(3000, 5000)})
+_CLOSE_CODES = CLOSE_CODES | {CloseCode.NO_STATUS}
 """What an application may close with; 1005 stands for a close frame without a code (RFC 6455 section 7.4)."""
 
 
@@ -128,13 +129,15 @@ class AsgiBridge:
     # What the transport tells (see `TransportUser`)
 
     def hand_over(self, user: TransportUser) -> None:
-        """Give what has arrived to the user that takes this one's place."""
+        """Give what has arrived, and the end if that has come, to the user that takes this one's place."""
         if self._is_paused:
             self._is_paused = False
             self.transport.resume_reading()  # first: the user may stop it again
         for data in self._messages or ():
             user.received(data)
         self._messages = None
+        if self._ended is not None:
+            user.lost(*self._ended)
 
     def received(self, data: Data) -> None:
         """A message has arrived."""

@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
@@ -66,7 +66,7 @@ class AsgiTransport:
         """Begin to read (see `Transport`)."""
         self._user = user
         self._context = contextvars.copy_context()
-        self._reader = asyncio.get_running_loop().create_task(self._read(user), context=self._context)
+        self._reader = self._begin(self._read(user))
 
     def write(self, frame: PreparedFrame) -> None:
         """Take a message (see `Transport`)."""
@@ -122,8 +122,12 @@ class AsgiTransport:
 
     def _start_writer(self, user: TransportUser) -> None:
         if self._writer is None:
-            # In the connection's own context, not in that of whoever broadcasts: middleware may look at it.
-            self._writer = asyncio.get_running_loop().create_task(self._write(user), context=self._context)
+            self._writer = self._begin(self._write(user))
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # In the connection's own context, not in that of whoever broadcasts: middleware may look at it. And not with
+        # `create_task`: an eager task factory would begin at once, in the middle of a `write`.
+        return asyncio.Task(coroutine, context=self._context)
 
     async def _write(self, user: TransportUser) -> None:
         try:

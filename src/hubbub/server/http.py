@@ -50,6 +50,7 @@ class _Uvicorn(asyncio.Protocol):
         headers: list[tuple[bytes, bytes]]
         logger: logging.Logger
         loop: asyncio.AbstractEventLoop
+        scope: Any
         server_state: ServerState
         transport: asyncio.Transport
 
@@ -119,6 +120,16 @@ class _BoundedHead(_Uvicorn):
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _may_upgrade(self) -> bool:
+        """Whether the request can become a WebSocket: what cannot is one like any other.
+
+        HTTP/1.0 knows no upgrade (RFC 9110 section 7.8). A body would be read as frames, and the answer to an earlier
+        request would be written among them.
+        """
+        headers = dict(self.headers)
+        has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        return self.scope["http_version"] == "1.1" and not has_body and not self._is_answering()
 
     def _is_too_large(self) -> bool:
         return self.headers is not None and len(self.headers) > self.head_fields
@@ -197,7 +208,7 @@ class H11Protocol(_BoundedHead, UvicornH11Protocol):
 
     def _should_upgrade(self) -> bool:
         # The one question that uvicorn asks between a head and the application: a yes takes the request away from it.
-        return self._is_too_large() or super()._should_upgrade()
+        return self._is_too_large() or (self._may_upgrade() and super()._should_upgrade())
 
 
 HTTPProtocol: type[asyncio.Protocol]
@@ -219,6 +230,9 @@ else:
                 raise ValueError("too many header fields")  # what stops httptools; uvicorn catches it
             self._head_came()
             super().on_headers_complete()
+
+        def _should_upgrade(self) -> bool:
+            return self._may_upgrade() and super()._should_upgrade()
 
         def on_body(self, body: bytes) -> None:
             """Take a part of the body: the parser holds nothing of it."""

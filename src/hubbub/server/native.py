@@ -21,7 +21,7 @@ import asyncio
 import enum
 import secrets
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from ..config import Heartbeat
 from ..interfaces import Sharing, TransportSettings, TransportUser
@@ -50,11 +50,11 @@ class _Phase(enum.Enum):
     GONE = "gone"
 
 
-class Predecessor(Protocol):
+class Predecessor(TransportUser, Protocol):
     """The user that the transport has before `start`."""
 
     def hand_over(self, user: TransportUser) -> None:
-        """Give what has arrived already to the user that takes this one's place."""
+        """Give what has arrived already, and the end if that has come, to the user that takes this one's place."""
 
 
 class NativeTransport(asyncio.Protocol):
@@ -81,6 +81,7 @@ class NativeTransport(asyncio.Protocol):
         "_phase",
         "_ping",
         "_pinged_at",
+        "_predecessor",
         "_shared",
         "_slot",
         "_stuck_at",
@@ -97,7 +98,7 @@ class NativeTransport(asyncio.Protocol):
         tcp: asyncio.Transport,
         shared: Shared,
         max_bytes: int,
-        user: TransportUser,
+        user: Predecessor,
         settings: TransportSettings,
         make_parser: Callable[[int, int | None], Parser],
         encoding: Encoding,
@@ -109,6 +110,7 @@ class NativeTransport(asyncio.Protocol):
         self._shared = shared
         self._max_bytes = max_bytes
         self._user: TransportUser | None = user
+        self._predecessor: Predecessor | None = user
         self._most_bytes = max_bytes
         self._make_parser = make_parser
         self._parser: Parser | None = None
@@ -138,14 +140,16 @@ class NativeTransport(asyncio.Protocol):
 
     def start(self, user: TransportUser, settings: TransportSettings) -> None:
         """Deliver to `user` from now on (see `Transport`)."""
-        predecessor, self._user = self._user, user
-        if predecessor is None or self._phase is not _Phase.OPEN:
-            self._lose(CloseCode.ABNORMAL, "")
-            return
-        self._set(settings)
-        if self._is_congested:
-            user.congested()
-        cast(Predecessor, predecessor).hand_over(user)
+        predecessor, self._predecessor = self._predecessor, None
+        assert predecessor is not None, "a transport is started once, while the application runs"
+        if self._phase is _Phase.OPEN:
+            self._user = user
+            self._set(settings)
+            if self._is_congested:
+                user.congested()
+        else:
+            self._user = None
+        predecessor.hand_over(user)
 
     def _set(self, settings: TransportSettings) -> None:
         self.settings = settings
@@ -162,6 +166,9 @@ class NativeTransport(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait for the peer's (see `Transport`)."""
         if self._phase is not _Phase.OPEN:
+            return
+        if code == CloseCode.POLICY_VIOLATION:  # a peer that floods would be listened to until it answers
+            self._fail(code, reason)
             return
         farewell = _close_frame(code, reason)
         self._phase = _Phase.CLOSING
@@ -214,7 +221,8 @@ class NativeTransport(asyncio.Protocol):
             elif self._user is not None:
                 self._user.received(event)
         if parser.fault is not None:
-            self._fail(parser.fault.code, parser.fault.reason)
+            # Not at once: an endpoint that waits for the message before the fault has its turn first, and may answer.
+            self._shared.call_soon(self._fail, parser.fault.code, parser.fault.reason)
         elif parser.has_more:
             self._pause_for_others()
         elif parser.is_idle:
@@ -268,6 +276,7 @@ class NativeTransport(asyncio.Protocol):
 
     def application_ended(self, code: int) -> None:
         """The application's call for this connection is over."""
+        self._predecessor = None
         if self._user is not None:
             self._user.application_ended(code)
 
@@ -311,9 +320,11 @@ class NativeTransport(asyncio.Protocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """The peer is at fault: say so, and stop listening to it."""
+        if self._user is None:
+            return
         if self._phase is _Phase.OPEN:
             self._tcp.write(_close_frame(code, reason))
-        if reason in _LIMITS and self._user is not None:
+        if reason in _LIMITS:
             self._user.violated(reason)
         self._lose(code, reason)
         self._linger()

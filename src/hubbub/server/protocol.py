@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ("WebSocketProtocol",)
 
-FRAMES_AT_ONCE = 512
-"""Frames that one connection may bring before others have their turn: a millisecond or two."""
+FRAMES_AT_ONCE = 128
+"""Frames that one connection may bring before others have their turn: a quarter of a millisecond."""
 TLS_WRITE_BYTES = 65_536
 """What a TLS connection may hold before it counts as congested, as on TCP. asyncio and uvloop take half a megabyte, and
 pass it on in one go: a peer that needs longer than the heartbeat for that would seem to take nothing."""
@@ -180,7 +180,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._scope = self._make_scope(request, opening)
         # uvicorn's option against contexts that leak from one connection into another (since 0.54).
         context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
-        self._task = self._loop.create_task(self._run(), context=context)
+        # Not with `create_task`: an eager task factory would let the application accept in here, and uvicorn makes this
+        # object the protocol only after `data_received`: it would take the connection from the transport again.
+        self._task = asyncio.Task(self._run(), context=context)
         self._server_state.tasks.add(self._task)
         self._task.add_done_callback(self._server_state.tasks.discard)
 
@@ -298,7 +300,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._phase = _Phase.OPEN
         self._shared.connections.discard(self)
         tcp.set_protocol(transport)
-        if self._scope["scheme"] == "wss":
+        if tcp.get_extra_info("sslcontext") is not None:
             tcp.set_write_buffer_limits(TLS_WRITE_BYTES)
         self._scope["extensions"]["hubbub"] = transport
         self._opening = self._extension = None

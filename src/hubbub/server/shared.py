@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -85,6 +85,10 @@ class Shared:
             self._own_address = address
         return self._own_address
 
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the loop's next turn."""
+        self._loop.call_soon(callback, *arguments)
+
     # Deadlines
 
     def now(self) -> float:
@@ -128,17 +132,20 @@ class Shared:
         if self.is_draining:
             return
         self.is_draining = True
-        settings = next((connection.settings.drain for connection in self.open), Drain())
-        window_s = settings.window_s if self._grace_s is None else min(settings.window_s, self._grace_s - LAST_S)
-        batches = math.ceil(len(self.open) / settings.batch)
-        self._next_batch(iter(tuple(self.open)), settings.batch, max(0.0, window_s) / max(1, batches))
+        groups: dict[Drain, list[Drained]] = {}
+        for connection in self.open:
+            groups.setdefault(connection.settings.drain, []).append(connection)
+        for settings, connections in groups.items():
+            window_s = settings.window_s if self._grace_s is None else min(settings.window_s, self._grace_s - LAST_S)
+            batches = math.ceil(len(connections) / settings.batch)
+            self._next_batch(iter(connections), settings.batch, max(0.0, window_s) / batches)
 
     def _next_batch(self, waiting: Iterator[Drained], size: int, interval_s: float) -> None:
         batch = tuple(islice(waiting, size))
-        for connection in batch:
-            connection.drain()
         if len(batch) == size:
             self._loop.call_later(interval_s, self._next_batch, waiting, size, interval_s)
+        for connection in batch:
+            connection.drain()
 
 
 _all: WeakKeyDictionary[object, Shared] = WeakKeyDictionary()

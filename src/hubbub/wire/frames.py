@@ -5,8 +5,20 @@ from __future__ import annotations
 import enum
 import struct
 
-__all__ = ("COMPRESSED", "CONTROL_BYTES", "REASON_BYTES", "Opcode", "close_payload", "frame", "header", "shortened")
+__all__ = (
+    "CLOSE_CODES",
+    "COMPRESSED",
+    "CONTROL_BYTES",
+    "REASON_BYTES",
+    "Opcode",
+    "close_payload",
+    "frame",
+    "header",
+    "shortened",
+)
 
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+"""Close codes that may stand in a frame (section 7.4, and the IANA registry for 1012 to 1014)."""
 CONTROL_BYTES = 125
 """Payload of a control frame at most (section 5.5)."""
 REASON_BYTES = CONTROL_BYTES - 2

@@ -9,8 +9,8 @@ A message that has arrived whole in one frame, as nearly all have, is handled at
 that has (`_whole`). One that has not is unmasked and collected in pieces (`_piece`), in one `bytearray` a message, so
 that a peer which sends bytes one by one costs no more memory than its bytes.
 
-One `feed` takes only so many frames, or a peer that sends tiny ones would hold up all others for as long as 256 KiB of
-them last: `has_more` then says that the rest is to be asked for.
+One `feed` takes only so many frames and inflates only so many bytes, or a peer that sends tiny ones would hold up all
+others for as long as 256 KiB of them last: `has_more` then says that the rest is to be asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import codecs
 from typing import NamedTuple, Protocol
 
 from ..model import CloseCode, Data
-from .frames import COMPRESSED, CONTROL_BYTES, Opcode
+from .frames import CLOSE_CODES, COMPRESSED, CONTROL_BYTES, Opcode
 from .mask import mask
 
 __all__ = ("Closed", "Event", "Fault", "Inflater", "Parser", "Ping", "Pong", "only_message")
@@ -34,8 +34,8 @@ _KEY_BYTES = 4
 _FINAL_TEXT = _FIN | Opcode.TEXT
 _FINAL_BINARY = _FIN | Opcode.BINARY
 _KNOWN = frozenset(Opcode)
-_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-"""Close codes that may stand in a frame (section 7.4, and the IANA registry for 1012 to 1014)."""
+_INFLATED_AT_ONCE = 262_144
+"""Bytes that one `feed` inflates before it leaves the rest to the next one: a few bytes may become very many."""
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -155,6 +155,7 @@ class Parser:
         "_control",
         "_first",
         "_frames_at_once",
+        "_inflated",
         "_inflater",
         "_key",
         "_left",
@@ -180,6 +181,7 @@ class Parser:
         self._max_bytes = max_bytes
         self._max_fragments = max_fragments
         self._inflater = inflater
+        self._inflated = 0
         self._frames_at_once = frames_at_once
         self._allowed = _FIN | _OPCODE | (COMPRESSED if inflater is not None else 0)
         self._buffer = b""
@@ -236,8 +238,9 @@ class Parser:
         position, end = 0, len(data)
         frames = 0
         self.has_more = False
+        self._inflated = 0
         while position < end and not self._closed:
-            if frames == self._frames_at_once:
+            if frames == self._frames_at_once or self._inflated > _INFLATED_AT_ONCE:
                 self.has_more = True
                 self._buffer = data[position:]
                 return
@@ -356,6 +359,7 @@ class Parser:
             assert self._inflater is not None
             room = None if self._max_bytes is None else self._max_bytes - len(message.data)
             payload = self._inflater.inflate(payload, room, final)
+            self._inflated += len(payload)
         if message.utf8 is not None:
             _check_utf8(message.utf8, payload, final)
         message.data += payload
@@ -402,6 +406,6 @@ def _closed(payload: bytes) -> Closed:
     if not payload:
         return Closed(CloseCode.NO_STATUS, "")
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or code not in _CODES:
+    if len(payload) == 1 or code not in CLOSE_CODES:
         raise _broken("a close code that nobody may send")
     return Closed(code, payload[2:].decode())

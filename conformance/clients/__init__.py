@@ -1,0 +1,1 @@
+"""The clients that applications have, against `hubbub run`: `make clients`, or `python -m conformance.clients`."""
