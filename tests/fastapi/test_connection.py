@@ -1516,3 +1516,24 @@ async def test_the_answer_to_an_invalid_message_is_not_held_against_the_outgoing
     async with Client(app) as client, client.connect("/ws") as ann:
         await ann.send("{")
         assert (await ann.receive_json())["code"] == "invalid_message"
+
+
+# Starlette's own close
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1006, 1015, 5_000, 70_000])
+async def test_a_raw_close_with_a_code_that_cannot_be_sent_is_an_error(hub: Hub, code: int) -> None:
+    errors: list[str] = []
+    app = FastAPI(lifespan=hub.lifespan)
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, connection: Annotated[Connection, Depends(hub)]) -> None:
+        await connection.accept()
+        try:
+            await websocket.close(code)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async with Client(app) as client, client.connect("/ws") as someone:
+        await someone.assert_closed(1000)
+    assert errors == [f"websocket.close: close code {code} cannot be sent"]

@@ -20,6 +20,7 @@ from starlette.websockets import WebSocketDisconnect
 
 import hubbub
 from hubbub import Connection, Denied, Drain, Heartbeat, Hub, Limits, Outbox
+from hubbub.fastapi import runtime
 from hubbub.fastapi.connection import socket_of
 from hubbub.interfaces import TransportSettings, TransportUser
 from hubbub.model import Data
@@ -861,6 +862,37 @@ async def test_on_close_is_called_when_the_hub_ends(hub: Hub, carrier: Carrier |
         await until(lambda: heard.closes)
         await turns()
     assert heard.closes == [(1012, "")]
+
+
+async def test_the_end_of_a_hub_waits_for_handlers_and_cancels_those_that_go_on(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_HANDLERS_DEADLINE_S", 0.05)
+    ended: list[str] = []
+    for_ever = asyncio.Event()
+
+    async def close(connection: Connection, code: int, reason: str) -> None:
+        await turns()
+        ended.append("on_close")
+
+    async def stay(connection: Connection, message: str) -> None:
+        try:
+            await for_ever.wait()
+        finally:
+            ended.append("on_message")
+
+    async def endpoint(connection: Connection) -> None:
+        await connection.accept()
+        connection.detach(stay, close)
+
+    async with Client(serve(hub, endpoint, lifespan=None)) as client:
+        async with hub:
+            busy = await client.connect("/ws").__aenter__()
+            await client.connect("/ws").__aenter__()
+            await busy.send("work")
+            await until(lambda: hub.statistics().messages_received)
+            await turns()
+        assert ended == ["on_close", "on_message"]
 
 
 @pytest.mark.parametrize("kind", CLOSE_HANDLERS)

@@ -492,6 +492,30 @@ async def test_an_upgraded_connection_leaves_nothing_for_the_garbage_collector()
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        UPGRADE[:-2] + b"content-length: 5\r\n\r\nhello",
+        UPGRADE[:-2] + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["HTTP/1.0", "a body", "a body in chunks"],
+)
+async def test_what_can_be_no_websocket_is_a_request(connection: Connection, head: bytes) -> None:
+    connection.feed(head)
+    assert not isinstance(connection.transport.protocol, WebSocket)
+
+
+async def test_an_upgrade_with_an_empty_body_is_one(connection: Connection) -> None:
+    connection.feed(UPGRADE[:-2] + b"content-length: 0\r\n\r\n")
+    assert isinstance(connection.transport.protocol, WebSocket)
+
+
+async def test_an_upgrade_while_an_answer_is_still_to_come_is_a_request(connection: Connection) -> None:
+    connection.feed(GET + UPGRADE)
+    assert not isinstance(connection.transport.protocol, WebSocket)
+
+
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket2"])
 async def test_an_upgrade_to_something_else_is_a_request(connection: Connection, upgrade: bytes) -> None:
     answer = await connection.ask(UPGRADE.replace(b"websocket\r\n", upgrade + b"\r\n"))

@@ -189,6 +189,15 @@ def test_batches_are_spread_over_the_window_the_first_at_once(
     assert [connection.drained_at for connection in connections] == [[pytest.approx(when)] for when in expected]
 
 
+def test_connections_with_other_settings_are_drained_by_theirs(loop: Loop, shared: Shared) -> None:
+    quick = open_connections(loop, shared, 3, batch=500, window_s=5)
+    slow = open_connections(loop, shared, 2, batch=1, window_s=10)
+    shared.begin_drain()
+    loop.advance(20)
+    assert [connection.drained_at for connection in quick] == [[1000.0]] * 3
+    assert [connection.drained_at for connection in slow] == [[1000.0], [1005.0]]
+
+
 def test_a_drain_begins_once_however_often_uvicorn_asks_for_it(loop: Loop, shared: Shared) -> None:
     connections = open_connections(loop, shared, 4, batch=2, window_s=2)
     for _ in connections:

@@ -45,6 +45,8 @@ class EndpointEnd:
         websocket: Its socket.
     """
 
+    __slots__ = ("_connection", "_hub", "_is_watched", "_raised", "_websocket")
+
     def __init__(self, connection: CoreConnection, hub: CoreHub, websocket: WebSocket) -> None:
         self._connection = connection
         self._hub = hub

@@ -182,7 +182,7 @@ class WebSocketProtocol(asyncio.Protocol):
         context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
         # Not with `create_task`: an eager task factory would let the application accept in here, and uvicorn makes this
         # object the protocol only after `data_received`: it would take the connection from the transport again.
-        self._task = asyncio.Task(self._run(), context=context)
+        self._task = asyncio.Task(self._run(), context=context, name="websocket")
         self._server_state.tasks.add(self._task)
         self._task.add_done_callback(self._server_state.tasks.discard)
 
