@@ -434,7 +434,8 @@ class Connection(Generic[In, Out]):
 
         Args:
             on_message: `(connection, message)`, a function or a coroutine function; without it messages are discarded.
-                What it raises is logged and closes the connection with 1011.
+                What it raises ends the connection as in an endpoint: `Denied` and `HTTPException` close it with 1008,
+                `WebSocketDisconnect` with 1000, anything else is logged and closes it with 1011.
             on_close: `(connection, code, reason)`, likewise, called once, when the connection has ended.
 
         Raises:
