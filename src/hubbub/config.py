@@ -7,7 +7,7 @@ from typing import get_args
 
 from .model import OutboxPolicy
 
-__all__ = ("Drain", "Heartbeat", "Limits", "Outbox")
+__all__ = ("Drain", "Heartbeat", "History", "Limits", "Outbox", "Presence")
 
 _COUNTS = frozenset(
     {
@@ -125,6 +125,52 @@ class Drain:
     def __post_init__(self) -> None:
         _check(self, "window_s")
         _check(self, "batch", is_count=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a channel remembers, and so the window in which a client that comes back gets all that it has missed.
+
+    Args:
+        size: The newest publications that are kept.
+        ttl_s: Seconds after the last publication for which they are kept.
+        idempotency_ttl_s: Seconds for which the key of a publication is remembered.
+        idempotency_keys: Keys that one channel remembers, the newest.
+
+    Raises:
+        ValueError: A value is not a positive number, or counts things and is not a whole one.
+    """
+
+    size: int = 100
+    ttl_s: float = 300
+    idempotency_ttl_s: float = 300
+    idempotency_keys: int = 10_000
+
+    def __post_init__(self) -> None:
+        _check(self, "size", is_count=True)
+        _check(self, "ttl_s")
+        _check(self, "idempotency_ttl_s")
+        _check(self, "idempotency_keys", is_count=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """Who is in a channel, on all workers.
+
+    Args:
+        grace_s: Seconds that a user may be away without having left.
+        lease_s: Seconds after which the connections of a worker that died are taken out.
+
+    Raises:
+        ValueError: A value is not a positive number.
+    """
+
+    grace_s: float = 5
+    lease_s: float = 30
+
+    def __post_init__(self) -> None:
+        _check(self, "grace_s")
+        _check(self, "lease_s")
 
 
 def _check(settings: object, name: str, *, is_count: bool = False, none: str = "") -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from .model import CloseCode
 
-__all__ = ("Denied", "HubbubError", "InvalidMessage")
+__all__ = ("BrokerUnavailable", "Denied", "HubbubError", "InvalidMessage")
 
 
 class HubbubError(Exception):
@@ -42,6 +42,21 @@ class Denied(HubbubError):
         self.limit = limit
         self.status = status
         self.headers = headers
+
+
+class BrokerUnavailable(HubbubError):
+    """The broker cannot be reached, or does not answer in time. Try again later.
+
+    Args:
+        reason: What has happened; never an address with its password.
+        published: Whether what was to be published has been: `no`, or `unknown` where the answer was lost. After
+            `unknown`, a retry with the same idempotency key publishes once.
+    """
+
+    def __init__(self, reason: str, *, published: Literal["no", "unknown"] = "no") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.published: Literal["no", "unknown"] = published
 
 
 class InvalidMessage(HubbubError, ValueError):
