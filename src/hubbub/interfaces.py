@@ -268,6 +268,13 @@ class HistoryBroker(Broker, Protocol):
             BrokerUnavailable: It is away.
         """
 
+    async def audience(self, channel: str) -> int:
+        """Return how many hubs are subscribed to a channel.
+
+        Raises:
+            BrokerUnavailable: It is away.
+        """
+
     async def forget(self, channel: str) -> None:
         """Delete a channel's history: it begins anew with the next epoch.
 
