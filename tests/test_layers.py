@@ -27,7 +27,7 @@ TABLE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "wire", VALUES),
     (1, "state", VALUES),
     (2, "interfaces", (*VALUES, "wire.prepared")),
-    (3, "brokers", (*VALUES, "interfaces", "state.stream")),
+    (3, "brokers", (*VALUES, "interfaces", "state.roster", "state.stream", "state.wheel")),
     (4, "hub", (*CORE, "brokers.memory")),
     (4, "server", (*VALUES, "wire", "interfaces", "state.bucket", "state.wheel")),
     (5, "protocols", (*CORE, "hub")),

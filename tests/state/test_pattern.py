@@ -130,6 +130,19 @@ def test_a_name_that_a_pattern_gives_is_one_of_its_channels(pattern: ChannelPatt
 
 
 @UNTIMED
+@given(LARGER, st.data())
+def test_the_parameters_of_a_name_are_those_that_gave_it(pattern: ChannelPattern, data: st.DataObject) -> None:
+    values: dict[str, object] = {name: data.draw(VALUES) for name in pattern.parameters}
+    assert pattern.parameters_of(pattern.name(values)) == values
+
+
+def test_a_name_of_no_parameters_is_told_from_one_of_another_pattern() -> None:
+    assert ChannelPattern("lobby").parameters_of("lobby") == {}
+    assert ChannelPattern("lobby").parameters_of("lobbies") is None
+    assert ChannelPattern("room:{room}").parameters_of("room:1:2") is None
+
+
+@UNTIMED
 @given(st.lists(VALUES, min_size=2, max_size=2), st.lists(VALUES, min_size=2, max_size=2))
 def test_different_parameters_between_colons_never_give_the_same_name(left: list[str], right: list[str]) -> None:
     assume(left != right)

@@ -33,6 +33,11 @@ class ChannelPattern:
         """Return whether `name` is one of this pattern's channels."""
         return self._regex.fullmatch(name) is not None
 
+    def parameters_of(self, name: str) -> dict[str, str] | None:
+        """Return what the parameters stand for in `name`, or `None` if it is not one of this pattern's channels."""
+        match = self._regex.fullmatch(name)
+        return None if match is None else dict(zip(self.parameters, match.groups(), strict=True))
+
     def name(self, parameters: dict[str, object]) -> str:
         """Return the channel of these parameters.
 
