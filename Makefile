@@ -10,12 +10,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clients clean help browser
+.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clients clean help browser redis
 
 demo: $(VENV)/.demo  ## serve the example applications on http://127.0.0.1:8000 (PORT=9000 moves them)
 	@$(BIN)/python scripts/demo.py $(PORT)
 
-test: browser $(VENV)/.develop  ## install what the tests need and run all of them (ARGS="-k chat" for some)
+test: browser redis $(VENV)/.develop  ## install what the tests need and run all of them (ARGS="-k chat" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(VENV)/.develop  ## lint, formatting, types, layers and exports
@@ -30,10 +30,10 @@ bench: $(VENV)/.develop  ## measure Hubbub beside what else is installed (ARGS="
 bench-peers: $(VENV)/.develop  ## install what the benchmarks measure beside Hubbub
 	$(BIN)/python -m benchmarks --setup
 
-matrix: browser  ## run the tests on every Python from 3.11 on that this machine has
+matrix: browser redis  ## run the tests on every Python from 3.11 on that this machine has
 	@WORKERS=$(WORKERS) scripts/matrix.sh $(ARGS)
 
-coverage: browser $(VENV)/.develop  ## run the tests and report the lines and branches that none of them reaches
+coverage: browser redis $(VENV)/.develop  ## run the tests and report the lines and branches that none of them reaches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -67,3 +67,6 @@ $(VENV)/.fuzz: $(VENV)/.develop fuzz/requirements.txt
 
 browser:
 	@scripts/system-packages.sh browser
+
+redis:
+	@scripts/system-packages.sh redis

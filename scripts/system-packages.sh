@@ -3,6 +3,7 @@
 #
 #   system-packages.sh venv      what `python -m venv` needs; PYTHON names the interpreter (default: python3)
 #   system-packages.sh browser   Chromium, and fonts for its pictures
+#   system-packages.sh redis     redis-server, of which the tests start their own
 set -euo pipefail
 
 # Whether there is a Chromium that runs. Ubuntu's chromium-browser without its snap is there, but does not.
@@ -30,6 +31,8 @@ missing_for_browser() {
     has_font :lang=en || echo fonts-dejavu-core
     has_font :lang=und-zsye || echo fonts-noto-color-emoji
 }
+
+missing_for_redis() { command -v redis-server >/dev/null || echo redis-server; }
 
 need=$1
 packages=$("missing_for_$need")
