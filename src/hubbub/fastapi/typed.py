@@ -20,7 +20,16 @@ from typing_extensions import TypeAliasType
 from ..errors import InvalidMessage
 from ..model import CloseCode, Data
 
-__all__ = ("UNTYPED", "MessageTypes", "declared_types", "validates_outgoing")
+__all__ = (
+    "UNTYPED",
+    "MessageTypes",
+    "bare_annotation",
+    "declared_types",
+    "invalid_message",
+    "raw_types",
+    "unquoting_reason",
+    "validates_outgoing",
+)
 
 _MOST_ERRORS = 16
 _LONGEST_KEY = 64
@@ -64,7 +73,7 @@ class MessageTypes:
         try:
             return self._incoming.validate_json(data)
         except ValidationError as invalid:
-            raise _invalid(invalid) from None
+            raise invalid_message(invalid) from None
 
     def check(self, message: object) -> None:
         """Hold an outgoing message against its type.
@@ -72,7 +81,7 @@ class MessageTypes:
         Raises:
             TypeError: It is not of the type.
         """
-        raw = _raw_types(self.outgoing)
+        raw = raw_types(self.outgoing)
         if self.outgoing is Any or (raw is not None and isinstance(message, raw)):
             return
         problem = f"send({message!r}): not what Connection[…, {self.outgoing}] declares"
@@ -85,7 +94,7 @@ class MessageTypes:
 
     @cached_property
     def _raw(self) -> tuple[type, ...] | None:
-        return _raw_types(self.incoming)
+        return raw_types(self.incoming)
 
     @cached_property
     def _incoming(self) -> TypeAdapter[Any]:
@@ -150,6 +159,11 @@ def _annotation(call: Callable[..., Any], name: str) -> Any:
     # What cannot be resolved belongs to another dependency: FastAPI would not have found this one.
     with suppress(NameError, AttributeError, SyntaxError, TypeError):
         annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    return bare_annotation(annotation)
+
+
+def bare_annotation(annotation: Any) -> Any:
+    """Return an annotation without aliases and `Annotated`."""
     while True:
         if isinstance(annotation, TypeAliasType):
             annotation = annotation.__value__
@@ -159,7 +173,7 @@ def _annotation(call: Callable[..., Any], name: str) -> Any:
             return annotation
 
 
-def _raw_types(declared: Any) -> tuple[type, ...] | None:
+def raw_types(declared: Any) -> tuple[type, ...] | None:
     """Return the kinds of message that are taken as they are, or `None` where JSON is due."""
     if declared is Any:
         return (str, bytes)
@@ -167,9 +181,10 @@ def _raw_types(declared: Any) -> tuple[type, ...] | None:
     return members if all(member is str or member is bytes for member in members) else None
 
 
-def _invalid(invalid: ValidationError) -> InvalidMessage:
+def invalid_message(invalid: ValidationError) -> InvalidMessage:
+    """Return what Pydantic says of a message as an error that quotes nothing of it."""
     errors = [
-        {"type": error["type"], "loc": tuple(map(_key, error["loc"])), "msg": _message(error)}
+        {"type": error["type"], "loc": tuple(map(_key, error["loc"])), "msg": unquoting_reason(error)}
         for error in invalid.errors(include_url=False)[:_MOST_ERRORS]
     ]
     malformed = any(error["type"] == "json_invalid" and not error["loc"] for error in errors)
@@ -180,7 +195,7 @@ def _key(key: str | int) -> str | int:
     return key[:_LONGEST_KEY] if isinstance(key, str) else key
 
 
-def _message(error: ErrorDetails) -> str:
+def unquoting_reason(error: ErrorDetails) -> str:
     """Return the reason, unless it quotes a word of what the client sent: then one that does not."""
     context = error.get("ctx", {})
     if error["type"] == "union_tag_invalid":
