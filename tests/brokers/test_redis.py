@@ -373,12 +373,34 @@ class TestHistory:
             assert found.position.epoch != before.epoch
             assert (await broker.append("a", b"y", HISTORY)).position == Position(found.position.epoch, 1)
 
-    async def test_kept_data_keep_the_epoch(self, own_server: RedisServer) -> None:
+    async def test_a_server_that_lost_its_last_writes_begins_a_new_epoch(self, own_server: RedisServer) -> None:
         async with running(own_server.url, "a") as (broker, sink):
-            before = (await broker.append("a", b"x", HISTORY)).position
-            own_server.restart(keep=True)
+            await broker.append("a", b"kept", HISTORY)
+            own_server.command("SAVE")
+            lost = (await broker.append("a", b"lost", HISTORY)).position
+            own_server.kill()
+            own_server.start()
             await eventually(lambda: broker.is_connected and sink.gaps)
-            assert (await broker.append("a", b"y", HISTORY)).position == Position(before.epoch, 2)
+            again = (await broker.append("a", b"in its place", HISTORY)).position
+            assert again.offset == lost.offset
+            assert again.epoch != lost.epoch
+            assert not (await broker.read("a", HISTORY, since=lost)).is_complete
+            kept = (await broker.read("a", HISTORY)).publications
+            assert [stored.payload for stored in kept] == [b"kept", b"in its place"]
+
+    async def test_the_new_epoch_is_one_for_all(self, own_server: RedisServer) -> None:
+        async with running(own_server.url, "a") as (one, told), running(own_server.url, "a") as (other, too):
+            first = (await one.append("a", b"x", HISTORY, "key")).position
+            own_server.restart(keep=True)
+            await eventually(lambda: told.gaps and too.gaps)
+            brokers = (one, other) * 10
+            appended = await asyncio.gather(*(broker.append("a", b"y", HISTORY) for broker in brokers))
+            assert len({position.epoch for position, _ in appended} | {first.epoch}) == 2
+            assert sorted(position.offset for position, _ in appended) == [*range(2, 22)]
+            for broker in brokers:
+                assert (await broker.read("a", HISTORY)).position == Position(appended[0].position.epoch, 21)
+            repeat = await one.append("a", b"x", HISTORY, "key")
+            assert repeat == (Position(appended[0].position.epoch, first.offset), True)
 
     async def test_an_evicted_meta_key_begins_a_new_epoch(self, server: RedisServer) -> None:
         async with running(server.url) as (broker, _):
@@ -413,8 +435,8 @@ class TestHistory:
             await broker.read("b", HISTORY)
             await RedisPresenceStore(broker).enter("a", PresenceEntry("c", "user", None, 1.0), 30)
             names = server.command("KEYS", "expiring:*")
-            assert len(names) == 4 + 1 + 3
-            assert all(server.command("PTTL", name) > 0 for name in names)
+            assert len(names) == 4 + 1 + 3 + 1
+            assert [name for name in names if server.command("PTTL", name) <= 0] == [broker.names.life]
 
 
 class TestPresence:

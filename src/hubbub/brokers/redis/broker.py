@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import secrets
+from typing import Any
 
 from ...config import History
 from ...interfaces import Appended, BrokerSink, HistorySlice, StoredPublication
 from ...model import Position
 from .address import Address
-from .commands import Commands
+from .commands import Commands, ScriptMissing
 from .link import Journal
 from .names import Names
 from .script import Script
@@ -26,9 +27,6 @@ _NUMBERED = b"\x02"
 
 _HEADER_BYTES = 100  # more than the longest epoch and the longest offset need
 _LONGEST_S = 1e9  # 31 years: Redis counts milliseconds since 1970 in 64 bits
-
-_APPEND = Script("append")
-_READ = Script("read")
 
 
 class RedisBroker:
@@ -53,6 +51,9 @@ class RedisBroker:
         self._journal = Journal(self._address)
         self._timing = timing
         self.names = Names(self._address.prefix, self._address.database)
+        # With scripts of its own, it finds by itself that the server has none: see `_in_this_life`.
+        self._append = Script("append", owner=self.names.life)
+        self._read = Script("read", owner=self.names.life)
         self.commands = Commands(self._address, self._journal, timing.command_s, timing.wait_s)
         self._subscriptions: Subscriptions | None = None
         self._sink: BrokerSink | None = None
@@ -108,9 +109,9 @@ class RedisBroker:
         if idempotency_key is not None:
             key_ms = milliseconds(history.idempotency_ttl_s)
             key = (idempotency_key.encode("utf-8", "surrogatepass"), key_ms, history.idempotency_keys)
-        epoch, offset, is_repeat = await self.commands.run(
-            _APPEND,
-            self.names.history(channel),
+        epoch, offset, is_repeat = await self._in_this_life(
+            self._append,
+            channel,
             self.names.channel(channel),
             payload,
             _NUMBERED,
@@ -132,9 +133,9 @@ class RedisBroker:
         reverse: bool = False,
     ) -> HistorySlice:
         """Read publications in one step; see `HistoryBroker.read`."""
-        epoch, top, is_complete, entries = await self.commands.run(
-            _READ,
-            self.names.history(channel),
+        epoch, top, is_complete, entries = await self._in_this_life(
+            self._read,
+            channel,
             secrets.token_hex(8),
             _meta_ms(history),
             since.epoch if since is not None else "",
@@ -144,6 +145,26 @@ class RedisBroker:
         )
         publications = [StoredPublication(int(id_.partition(b"-")[0]), fields[1]) for id_, fields in entries]
         return HistorySlice(Position(epoch.decode(), int(top)), publications, is_complete == 1)
+
+    async def _in_this_life(self, script: Script, channel: str, *arguments: bytes | str | int) -> Any:
+        """Run a script on a history, which begins a new epoch if the server has begun a new life since its last use.
+
+        A server that has restarted, or that has taken over from another one, may lack what was acknowledged last, and
+        would give the same offsets again. It has no scripts in its cache then: so whoever finds that notes the
+        server's id before the scripts are there for anybody.
+
+        Raises:
+            BrokerUnavailable: See `Commands.run`.
+        """
+        keys = (*self.names.history(channel), self.names.life)
+        try:
+            return await self.commands.run_cached(script, keys, *arguments)
+        except ScriptMissing:
+            server = await self.commands.call("INFO", "server")
+            await self.commands.call("SET", self.names.life, _id_of(server))
+            for each in (self._append, self._read):
+                await self.commands.call("SCRIPT", "LOAD", each.text)
+        return await self.commands.run(script, keys, *arguments)
 
     async def audience(self, channel: str) -> int:
         """Return how many hubs are subscribed to a channel; one that was cut off counts until Redis notices."""
@@ -176,6 +197,12 @@ def milliseconds(seconds: float) -> int:
 
 def _meta_ms(history: History) -> int:
     return milliseconds(max(history.ttl_s, history.idempotency_ttl_s) + KEPT_S)
+
+
+def _id_of(server: bytes) -> bytes:
+    """Return the id of a server's life, out of its `INFO server`."""
+    lines = dict(line.split(b":", 1) for line in server.split(b"\r\n") if b":" in line)
+    return lines[b"run_id"]
 
 
 def _taken_apart(data: bytes) -> tuple[bytes, Position | None]:

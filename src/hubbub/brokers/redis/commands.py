@@ -20,7 +20,7 @@ from .link import Journal, Link
 from .script import Script
 from .wire import Wire, packed
 
-__all__ = ("COMMAND_S", "QUEUE_BYTES", "WAIT_S", "Commands")
+__all__ = ("COMMAND_S", "QUEUE_BYTES", "WAIT_S", "Commands", "ScriptMissing")
 
 COMMAND_S = 5.0
 """Seconds for one command, from the call to the reply."""
@@ -35,6 +35,10 @@ _OVERHEAD_BYTES = 200  # what a call takes besides its bytes
 _MOVE_ON = frozenset({"READONLY", "LOADING", "MASTERDOWN"})  # said by a server that is not, or not yet, the right one
 
 Argument = bytes | str | int
+
+
+class ScriptMissing(Exception):
+    """The server does not know a script."""
 
 
 class _Call:
@@ -116,10 +120,21 @@ class Commands:
             BrokerUnavailable: It was refused, or could not be sent, or has not been answered.
         """
         keys = tuple(keys)
+        try:
+            return await self.run_cached(script, keys, *arguments)
+        except ScriptMissing:  # EVAL leaves it there
+            return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def run_cached(self, script: Script, keys: tuple[bytes, ...], *arguments: Argument) -> Any:
+        """Run a script that the server has, and return the reply.
+
+        Raises:
+            BrokerUnavailable: See `run`.
+            ScriptMissing: The server has not got it, or not any more: nothing was executed.
+        """
         reply = await self.send("EVALSHA", script.checksum, len(keys), *keys, *arguments)
         if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
-            # Nothing was executed, since the server has not got the script, or not any more. EVAL leaves it there.
-            reply = await self.send("EVAL", script.text, len(keys), *keys, *arguments)
+            raise ScriptMissing
         return self._checked(reply)
 
     def send(self, *arguments: Argument) -> asyncio.Future[Any]:

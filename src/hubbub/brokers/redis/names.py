@@ -16,11 +16,15 @@ class Names:
     Args:
         prefix: What all of them begin with.
         database: The number of the database, which pub/sub in Redis does not tell apart.
+
+    Attributes:
+        life: The key of what names the life of the server that histories go on in.
     """
 
     def __init__(self, prefix: str, database: int) -> None:
         self._prefix = prefix.encode()
         self._channel = f"{prefix}:{database}:channel:".encode()
+        self.life = f"{prefix}:{database}:life".encode()
         self._beacon = f"{prefix}:{database}:beacon:".encode()
 
     def channel(self, channel: str) -> bytes:

@@ -5,13 +5,17 @@
 --       the most publications or -1, 1 for from the newest to the oldest
 -- Returns the epoch, the last offset, 1 if nothing is missing, and the entries of the stream.
 local meta, stream, uses, times = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local life = redis.call('GET', KEYS[5]) or ''
 local candidate, meta_ms, since_epoch, since_offset, limit, reverse = unpack(ARGV)
 
-local epoch, top = unpack(redis.call('HMGET', meta, 'epoch', 'offset'))
+local epoch, top, known = unpack(redis.call('HMGET', meta, 'epoch', 'offset', 'life'))
 if not epoch then
   epoch, top = candidate, '0'
-  redis.call('HSET', meta, 'epoch', epoch, 'offset', top)
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', top, 'life', life)
   redis.call('DEL', stream, uses, times)
+elseif known ~= life then
+  epoch = candidate
+  redis.call('HSET', meta, 'epoch', epoch, 'life', life)
 end
 if redis.call('PTTL', meta) < tonumber(meta_ms) then redis.call('PEXPIRE', meta, meta_ms) end
 
