@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from . import abuse, stalled
+from . import abuse, stalled, workers
 from .comparison import Comparison, compare
 from .contestants import CONTESTANTS, Contestant
 from .installation import Unavailable, floor, install_peers, load_generator
@@ -20,7 +20,9 @@ from .workloads import WORKLOADS
 
 STALLED = "stalled"
 ABUSE = "abuse"
-NAMES = (STALLED, ABUSE, *(workload.name for workload in WORKLOADS))
+WORKERS = "workers"
+RESUME = "resume"
+NAMES = (STALLED, ABUSE, WORKERS, RESUME, *(workload.name for workload in WORKLOADS))
 
 
 def arguments() -> argparse.Namespace:
@@ -67,6 +69,10 @@ def run(given: argparse.Namespace) -> None:
         print(asyncio.run(stalled.run(given.rounds)), end="\n\n", flush=True)
     if ABUSE in names:
         print(abuse.run(given.seconds), end="\n\n", flush=True)
+    if WORKERS in names:
+        print(asyncio.run(workers.run(given.rounds, given.seconds)), end="\n\n", flush=True)
+    if RESUME in names:
+        print(asyncio.run(workers.run_resume(given.rounds)), end="\n\n", flush=True)
     contestants = chosen(given.only)
     for workload in WORKLOADS:
         if workload.name in names:

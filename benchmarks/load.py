@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,20 +38,31 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Run the application, and end it afterwards."""
+def serving(
+    application: str = "benchmarks.application:app", path: str = "/ws", environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run an application, and end it afterwards.
+
+    Args:
+        application: Which, as `module:attribute`.
+        path: A WebSocket endpoint of it.
+        environment: More variables of its environment; where given, it runs on Hubbub's class.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1_024)
         port = listener.getsockname()[1]
         options = ["--fd", str(listener.fileno()), "--log-level", "warning", "--ws-ping-interval", "3600"]
+        if environment is not None:
+            options += ["--ws", "hubbub.server:WebSocketProtocol", "--loop", "hubbub.server.loop:new_event_loop"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", *options, "benchmarks.application:app"],
+            [sys.executable, "-m", "uvicorn", *options, application],
             cwd=ROOT,
             pass_fds=[listener.fileno()],
+            env={**os.environ, **(environment or {})},
         )
     try:
-        connect(port, "/ws").close()  # waits until it answers
+        connect(port, path).close()  # waits until it answers
         yield Server(process.pid, port)
     finally:
         process.terminate()

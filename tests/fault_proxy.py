@@ -39,6 +39,7 @@ class FaultProxy:
         self._target = target
         self._open = {way: asyncio.Event() for way in Way}
         self._writers: dict[Way, set[asyncio.StreamWriter]] = {way: set() for way in Way}
+        self._ended: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.heal()
@@ -77,6 +78,7 @@ class FaultProxy:
         for writer in self._writers[way]:
             if not writer.is_closing():
                 writer.write_eof()
+                self._ended.add(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -107,6 +109,7 @@ class FaultProxy:
         finally:
             self._writers[Way.TO_CLIENT].discard(writer)
             self._writers[Way.TO_SERVER].discard(server_writer)
+            self._ended -= {writer, server_writer}
             server_writer.transport.abort()
 
     async def _pump(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,8 +117,9 @@ class FaultProxy:
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             await self._open[way].wait()
-            writer.write(data)
-            await writer.drain()
+            if writer not in self._ended:  # what comes after the end goes nowhere
+                writer.write(data)
+                await writer.drain()
         await self._open[way].wait()  # a network that swallows everything swallows the end too
         if not writer.is_closing():
             writer.write_eof()

@@ -1,20 +1,32 @@
 """Hubbub: WebSockets for FastAPI, from one import in one process upwards."""
 
-from .config import Drain, Heartbeat, Limits, Outbox
-from .errors import Denied, HubbubError, InvalidMessage
+from .config import Drain, Heartbeat, History, Limits, Outbox, Presence
+from .errors import BrokerUnavailable, Denied, HubbubError, InvalidMessage
 from .fastapi.connection import Connection
 from .fastapi.hub import Hub
 from .fastapi.manager import ConnectionManager
+from .fastapi.peer import Peer
+from .fastapi.records import ConnectionPresence, PresenceCount, Publication
+from .model import Joined, Position
 
 __all__ = (
+    "BrokerUnavailable",
     "Connection",
     "ConnectionManager",
+    "ConnectionPresence",
     "Denied",
     "Drain",
     "Heartbeat",
+    "History",
     "Hub",
     "HubbubError",
     "InvalidMessage",
+    "Joined",
     "Limits",
     "Outbox",
+    "Peer",
+    "Position",
+    "Presence",
+    "PresenceCount",
+    "Publication",
 )

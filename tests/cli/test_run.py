@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ import pytest
 import uvicorn
 
 from hubbub.cli.run import raise_open_files, serve
+from hubbub.fastapi import hub as hub_module
 from hubbub.server.loop import new_event_loop
-from tests.integration.clients import client
+from tests.integration.clients import Client, client
 from tests.integration.deadline import DEADLINE_S
 from tests.integration.servers import COMMANDS, Server
+from tests.redis_server import redis_server
 
 COMMAND = ("hubbub.cli", "run", "--port", "{port}", "{application}")
 
+HUBS = "from hubbub import ConnectionManager, Hub\n"
 FINE = "async def app(scope, receive, send): ...\n"
 FAILS_TO_START = """
 async def app(scope, receive, send):
@@ -35,13 +40,14 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What uvicorn was asked to run. The modules of `tmp_path` are forgotten after the test."""
+    """What uvicorn was asked to run. The modules of `tmp_path` are forgotten after the test, and before it all hubs."""
     calls: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(uvicorn, "run", lambda application, **settings: calls.append((application, settings)))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(hub_module, "_hubs", weakref.WeakSet())
     (tmp_path / "hubbub_fine.py").write_text(FINE)
     return calls
 
@@ -77,25 +83,77 @@ def test_the_directory_of_the_application_comes_first(asked: list[tuple[str, dic
     assert sys.path[0] == str(tmp_path)
 
 
-def test_several_workers_are_warned_of(
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hub = Hub()",
+        "hub = Hub('memory://')",
+        "manager = ConnectionManager()",
+        "hub = Hub('redis://localhost'); manager = ConnectionManager()",
+    ],
+)
+def test_several_workers_are_refused_to_a_hub_that_is_alone_in_its_process(
+    asked: list[tuple[str, dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    (tmp_path / "hubbub_alone.py").write_text(f"{HUBS}{source}\n{FINE}")
+    with pytest.raises(SystemExit) as exited:
+        ask(tmp_path, "hubbub_alone:app", workers=4)
+    assert exited.value.code == 1
+    assert capsys.readouterr().err == (
+        "hubbub: --workers 4 takes a broker that all workers share, and this application has a hub in the memory of "
+        'one process. Give it Hub("redis://…"), or run one worker.\n'
+    )
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "hub = Hub('redis://localhost')",
+        "hub = Hub('unix:///run/redis.sock')",
+        "manager = ConnectionManager('rediss://localhost')",
+        "Hub()",  # nobody has it
+    ],
+)
+def test_several_workers_may_share_a_broker(
+    asked: list[tuple[str, dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    (tmp_path / "hubbub_shared.py").write_text(f"{HUBS}{source}\n{FINE}")
+    ask(tmp_path, "hubbub_shared:app", workers=4)
+    assert asked[0][1]["workers"] == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_an_application_that_is_made_has_its_hubs_only_then(
     asked: list[tuple[str, dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask(tmp_path, workers=4)
-    assert asked[0][1]["workers"] == 4
-    assert capsys.readouterr().err == (
-        "hubbub: warning: --workers 4 starts 4 hubs that do not know of each other. What is published in one worker "
-        "is heard by the clients of that worker only. Run one worker.\n"
+    (tmp_path / "hubbub_made.py").write_text(
+        f"{HUBS}from fastapi import FastAPI\ndef make(): return FastAPI(lifespan=Hub().lifespan)"
     )
+    with pytest.raises(SystemExit) as exited:
+        ask(tmp_path, "hubbub_made:make", workers=2, factory=True)
+    assert exited.value.code == 1
+    assert capsys.readouterr().err.startswith("hubbub: --workers 2 takes a broker that all workers share")
+    assert asked == []
+
+
+def test_one_worker_leaves_the_making_to_uvicorn(asked: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    (tmp_path / "hubbub_made.py").write_text("def make(): raise ZeroDivisionError")
+    ask(tmp_path, "hubbub_made:make", factory=True)
+    assert asked[0][1]["factory"] is True
 
 
 @pytest.mark.parametrize("settings", [{}, {"reload": True, "workers": 4}])
-def test_one_worker_is_not_warned_of(
+def test_one_worker_may_have_any_hub(
     asked: list[tuple[str, dict[str, Any]]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     settings: dict[str, Any],
 ) -> None:
-    ask(tmp_path, **settings)  # uvicorn reloads with one worker
+    (tmp_path / "hubbub_alone.py").write_text(f"{HUBS}hub = Hub()\n{FINE}")
+    ask(tmp_path, "hubbub_alone:app", **settings)  # uvicorn reloads with one worker
+    assert len(asked) == 1
     assert capsys.readouterr().err == ""
 
 
@@ -210,9 +268,9 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Start `hubbub run` with these options; it is ended with the test."""
     servers: list[Server] = []
 
-    def start(*options: str) -> Server:
+    def start(*options: str, application: str = "behaviour") -> Server:
         monkeypatch.setitem(COMMANDS, "hubbub", (*COMMAND, *options))
-        server = Server("hubbub", "behaviour", tmp_path / "log")
+        server = Server("hubbub", application, tmp_path / "log")
         server.start()
         servers.append(server)
         return server
@@ -233,15 +291,24 @@ async def test_it_serves_and_ends_with_0(start: Any, end: Any) -> None:
     assert server.exceptions == set()
 
 
-def test_several_workers(start: Any) -> None:
-    with limit_of_open_files(500) as hard:
-        server = start("--workers", "2")
-    assert "hubbub: warning: --workers 2 starts 2 hubs" in server.log
-    limits = [resource.prlimit(worker, resource.RLIMIT_NOFILE) for worker in children(server)]
-    assert len(limits) >= 2
-    assert set(limits) == {(hard, hard)}
-    server.terminate()
-    assert server.wait() == 0
+async def test_several_workers(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_server() as redis, limit_of_open_files(500) as hard:
+        monkeypatch.setenv("HUBBUB_TEST_BROKER", redis.url)
+        server = start("--workers", "2", application="workers")
+        limits = [resource.prlimit(worker, resource.RLIMIT_NOFILE) for worker in children(server)]
+        assert len(limits) >= 2
+        assert set(limits) == {(hard, hard)}
+        async with AsyncExitStack() as stack:
+            clients: dict[str | bytes, list[Client]] = defaultdict(list)
+            while len(clients) < 2:  # each handshake goes to one worker or to the other
+                opened = await stack.enter_async_context(client(server.port, "/ws"))
+                clients[await opened.receive()].append(opened)
+            one, other = [of_worker[0] for of_worker in clients.values()]
+            assert await one.ask("Hello") == "Hello"
+            assert await other.receive() == "Hello"
+        server.terminate()
+        assert server.wait() == 0
+    assert server.exceptions == set()
 
 
 def first_line(server: Server, fields: bytes) -> bytes:

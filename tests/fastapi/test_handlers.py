@@ -396,7 +396,9 @@ def wrapper(*arguments: Any, **named: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "function", [Callable_(), Callable_().method, functools.partial(with_more, "more"), wrapper], ids=repr
+    "function",
+    [Callable_(), Callable_().method, functools.partial(with_more, "more"), wrapper],
+    ids=["object", "method", "partial", "wrapped"],
 )
 async def test_methods_objects_partials_and_decorated_functions_are_functions(function: Callable[..., Any]) -> None:
     assert await call(function) == ("ann", 7)

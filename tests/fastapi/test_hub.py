@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import itertools
 import re
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Annotated, Any
 
@@ -16,8 +18,10 @@ from fastapi import Depends, FastAPI, WebSocket
 from pydantic import BaseModel, model_serializer
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from hubbub import Connection, Hub, Limits, Outbox
+from hubbub import Connection, ConnectionManager, Hub, Limits, Outbox
+from hubbub.fastapi.hub import hubs, is_shared
 from hubbub.testing import Client, ClientConnection, ManualClock, RecordingTransport, Refused
+from tests.redis_server import redis_server
 
 Event = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
@@ -444,6 +448,13 @@ async def test_statistics_count_what_has_happened(hub: Hub, app: FastAPI) -> Non
         "discarded": 0,
         "invalid_messages": 0,
         "violations": {},
+        "is_broker_connected": True,
+        "gaps": 0,
+        "unrecovered": 0,
+        "resumed": 0,
+        "not_resumed": 0,
+        "history_reads": 0,
+        "malformed": 0,
     }
 
 
@@ -760,7 +771,36 @@ async def test_an_outbox_of_an_endpoint_holds_for_its_clients(hub: Hub) -> None:
 
 def test_a_broker_that_this_version_does_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match="redis://"):
-        Hub("redis://localhost")
+        Hub("nats://localhost")
+
+
+async def test_what_an_endpoint_broadcasts_first_reaches_its_own_client_by_a_broker_too() -> None:
+    with redis_server() as redis:
+        hub = Hub(redis.url)
+        app = FastAPI(lifespan=hub.lifespan)
+
+        @app.websocket("/ws")
+        async def ws(connection: Annotated[Connection, Depends(hub)]) -> None:
+            await connection.accept()
+            await hub.broadcast("joined")
+            async for _ in connection:
+                pass
+
+        async with Client(app) as client:
+            for _ in range(3):  # nobody else is there to hear for
+                async with client.connect("/ws") as ann:
+                    await ann.assert_received("joined")
+                await present(hub, 0)
+
+
+def test_all_hubs_are_known_while_somebody_has_them() -> None:
+    alone, shared, manager = Hub(), Hub("redis://localhost"), ConnectionManager()
+    assert {alone, shared, manager.hub} <= {*hubs()}
+    assert [is_shared(hub) for hub in (alone, shared, manager.hub)] == [False, True, False]
+    gone = weakref.ref(shared)
+    del shared
+    gc.collect()
+    assert gone() is None
 
 
 def test_allowed_origins_as_one_str_are_an_error() -> None:

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketState
 
 from hubbub import ConnectionManager, Denied, Hub, Limits, Outbox
 from hubbub.testing import Client, ClientConnection, RecordingTransport, Refused
+from tests.redis_server import redis_server
 
 App = Callable[..., Awaitable[None]]
 
@@ -917,8 +918,37 @@ async def test_an_endpoint_that_fails_closes_with_1011_and_leaves_nothing_behind
 
 async def test_a_manager_takes_the_broker_that_a_hub_takes() -> None:
     ConnectionManager("memory://")
+    manager = ConnectionManager("redis://localhost:6379", max_connections=10)
+    assert repr(manager.hub) == "<Hub redis:// with <0 connections>>"
     with pytest.raises(ValueError, match="redis://"):
-        ConnectionManager("redis://localhost")
+        ConnectionManager("nats://localhost")
+
+
+async def test_managers_of_several_workers_share_a_broker() -> None:
+    app = FastAPI()
+    with redis_server() as redis:
+        managers = [ConnectionManager(redis.url, max_connections=1) for _ in range(2)]
+
+        @app.websocket("/ws/{worker}")
+        async def route(websocket: WebSocket, worker: int) -> None:
+            await managers[worker].connect(websocket)
+            await managers[worker].broadcast(f"{worker} came")
+            async for text in websocket.iter_text():
+                managers[worker].disconnect(websocket)
+                await managers[worker].broadcast(text)
+
+        async with managers[0].hub, managers[1].hub, Client(app) as client, client.connect("/ws/0") as ann:
+            await ann.assert_received("0 came")
+            async with client.connect("/ws/1") as bob:
+                await ann.assert_received("1 came")
+                await bob.assert_received("1 came")
+                with pytest.raises(Refused) as refused:
+                    await client.connect("/ws/1").__aenter__()
+                assert refused.value.status == 503
+                assert [len(manager.active_connections) for manager in managers] == [1, 1]
+                await ann.send("ann hears no more")
+                await bob.assert_received("ann hears no more")
+                await ann.assert_nothing()
 
 
 async def test_the_hub_behind_it_reaches_the_sockets_too(manager: ConnectionManager) -> None:

@@ -26,7 +26,7 @@ from hubbub.hub.connection import (
     Settings,
     current_connections,
 )
-from hubbub.hub.hub import EVERYONE, CoreHub
+from hubbub.hub.hub import EVERYONE, PLAIN, ChannelOptions, CoreHub
 from hubbub.interfaces import Timer, TransportSettings
 from hubbub.model import OutboxPolicy
 from hubbub.state.inbox import INBOX_BYTES, INBOX_MESSAGES, PAUSE_S
@@ -46,6 +46,10 @@ POLICIES: dict[str, OutboxPolicy] = {
 """The policies of channels in these tests; any other channel takes the connection's."""
 
 T = TypeVar("T", bound=RecordingTransport)
+
+
+def options_of(channel: str) -> ChannelOptions:
+    return ChannelOptions(POLICIES[channel]) if channel in POLICIES else PLAIN
 
 
 def at_once(call: Callable[[], None]) -> None:
@@ -104,7 +108,7 @@ class Hub(CoreHub):
     def __init__(self, clock: Clock) -> None:
         self.pending = clock.pending
         self.counting = CountingAdmission()
-        super().__init__(clock=clock, admission=self.counting, policy_of=POLICIES.get, call_soon=at_once)
+        super().__init__(clock=clock, admission=self.counting, options_of=options_of, call_soon=at_once)
         self.told: list[str] = []
 
     def opened(self, connection: CoreConnection) -> None:
@@ -394,22 +398,22 @@ def test_the_end_of_a_connection_is_a_disconnect_as_starlettes_is() -> None:
 
 async def test_sends_and_publications_arrive_in_the_order_of_the_calls(hub: Hub) -> None:
     connection, transport = connected(hub, RecordingTransport())
-    hub.publish(EVERYONE, "1")
+    hub.publish_here(EVERYONE, "1")
     await connection.send_frame(PreparedFrame("2"))
-    hub.publish(EVERYONE, b"3")
+    hub.publish_here(EVERYONE, b"3")
     assert transport.written == ["1", "2", b"3"]
 
 
 async def test_the_order_stays_across_congestion(hub: Hub) -> None:
     connection, transport = connected(hub, RecordingTransport())
-    hub.publish(EVERYONE, "1")
+    hub.publish_here(EVERYONE, "1")
     transport.buffered_bytes = FULL
     await connection.send_frame(PreparedFrame("2"))
-    hub.publish(EVERYONE, "3")
+    hub.publish_here(EVERYONE, "3")
     await connection.send_frame(PreparedFrame("4"))
     assert transport.written == ["1"]
     transport.buffered_bytes = 0
-    hub.publish(EVERYONE, "5")
+    hub.publish_here(EVERYONE, "5")
     await connection.send_frame(PreparedFrame("6"))
     assert transport.written == ["1", "2", "3", "4", "5", "6"]
 
@@ -417,7 +421,7 @@ async def test_the_order_stays_across_congestion(hub: Hub) -> None:
 async def test_the_order_stays_when_the_transport_drains_in_steps(hub: Hub) -> None:
     connection, transport = connected(hub, Window())
     for number in range(0, 10, 2):
-        hub.publish(EVERYONE, str(number))
+        hub.publish_here(EVERYONE, str(number))
         await connection.send_frame(PreparedFrame(str(number + 1)))
     written = []
     while hub.statistics().queued_bytes:
@@ -448,7 +452,7 @@ async def test_a_transport_that_drains_within_a_write_keeps_the_order(hub: Hub) 
 async def test_what_was_sent_is_counted_with_its_bytes(hub: Hub, level: int, queued_bytes: int) -> None:
     connection, transport = connected(hub, RecordingTransport())
     transport.buffered_bytes = level
-    hub.publish(EVERYONE, "ü")
+    hub.publish_here(EVERYONE, "ü")
     await connection.send_frame(PreparedFrame(b"123"))
     now = hub.statistics()
     assert (now.deliveries, now.bytes_sent, now.published, now.queued_bytes) == (2, 5, 1, queued_bytes)
@@ -463,7 +467,7 @@ async def test_where_nobody_sees_the_endpoint_return_the_transport_gets_a_turn_w
 ) -> None:
     connection, _ = connected(hub, RecordingTransport())
     connection.ends_unseen = ends_unseen
-    assert hub.publish(EVERYONE, "1") is ends_unseen
+    assert hub.publish_here(EVERYONE, "1") is ends_unseen
     turns: list[bool] = []
     asyncio.get_running_loop().call_soon(turns.append, True)
     await connection.send_frame(PreparedFrame("2"))
@@ -488,8 +492,8 @@ def test_an_overflow_costs_what_the_policy_says_and_is_counted(
     own = policy if declared_by == "connection" else "disconnect"
     channel = "plain" if declared_by == "connection" else {p: name for name, p in POLICIES.items()}[policy]
     connection, transport = congested(hub, room_for(100, 100), own)
-    hub.join(connection, channel)
-    assert [hub.publish(channel, sized(text, 100)) for text in "123"] == [True, True, True]
+    hub.join_here(connection, channel)
+    assert [hub.publish_here(channel, sized(text, 100)) for text in "123"] == [True, True, True]
     assert connection.phase is Phase.OPEN
     transport.buffered_bytes = 0
     assert transport.written == [sized(text, 100) for text in arrives]
@@ -502,11 +506,11 @@ def test_an_overflow_costs_what_the_policy_says_and_is_counted(
 def test_an_overflow_under_disconnect_ends_the_connection_as_slow_at_once(hub: Hub, declared_by: str) -> None:
     own: OutboxPolicy = "disconnect" if declared_by == "connection" else "drop_oldest"
     connection, transport = congested(hub, room_for(100, 100), own)
-    hub.join(connection, "orders")
+    hub.join_here(connection, "orders")
     for text in "12":
-        hub.publish("orders", sized(text, 100))
+        hub.publish_here("orders", sized(text, 100))
     assert connection.phase is Phase.OPEN
-    assert hub.publish("orders", sized("3", 100))
+    assert hub.publish_here("orders", sized("3", 100))
     assert connection.phase is Phase.CLOSED
     assert (connection.close_code, connection.close_reason) == (3008, "slow")
     assert transport.closed == (3008, "slow")
@@ -520,12 +524,12 @@ def test_an_overflow_under_disconnect_ends_the_connection_as_slow_at_once(hub: H
 @pytest.mark.parametrize("channel", ["oldest", "newest", "latest"])
 async def test_a_policy_drops_publications_of_its_own_channel_only(hub: Hub, channel: str) -> None:
     connection, transport = congested(hub, room_for(100, 100, 100, 100))
-    hub.join(connection, channel)
-    hub.join(connection, "orders")
+    hub.join_here(connection, channel)
+    hub.join_here(connection, "orders")
     await connection.send_frame(PreparedFrame(sized("direct", 100)))
-    hub.publish("orders", sized("order", 100))
+    hub.publish_here("orders", sized("order", 100))
     for number in range(20):
-        hub.publish(channel, sized(f"{number}", 100))
+        hub.publish_here(channel, sized(f"{number}", 100))
     transport.buffered_bytes = 0
     own = {"oldest": ["18", "19"], "newest": ["0", "1"], "latest": ["19"]}[channel]
     assert [text.rstrip(".") for text in transport.written] == ["direct", "order", *own]
@@ -535,9 +539,9 @@ async def test_a_policy_drops_publications_of_its_own_channel_only(hub: Hub, cha
 def test_latest_keeps_the_newest_of_each_channel_in_the_place_of_the_first(hub: Hub) -> None:
     connection, transport = congested(hub, policy="latest")
     for channel in ("a", "b"):
-        hub.join(connection, channel)
+        hub.join_here(connection, channel)
     for channel, text in (("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", "b2"), ("a", "a3")):
-        hub.publish(channel, text)
+        hub.publish_here(channel, text)
     transport.buffered_bytes = 0
     assert transport.written == ["a3", "b2"]
     assert hub.statistics().dropped == {"latest": 3}
@@ -548,7 +552,7 @@ def test_a_publication_larger_than_the_outbox_is_taken_when_nothing_else_is_queu
     hub: Hub, policy: OutboxPolicy
 ) -> None:
     connection, transport = congested(hub, 1, policy)
-    assert hub.publish(EVERYONE, "larger")
+    assert hub.publish_here(EVERYONE, "larger")
     assert connection.phase is Phase.OPEN
     transport.buffered_bytes = 0
     assert transport.written == ["larger"]
@@ -570,7 +574,7 @@ async def test_sends_leave_half_of_the_outbox_to_publications(hub: Hub) -> None:
     sends = await sending(connection, *(sized(text, 100) for text in "123"))
     assert [send.done() for send in sends] == [True, True, False]
     for text in "45":
-        hub.publish(EVERYONE, sized(text, 100))
+        hub.publish_here(EVERYONE, sized(text, 100))
     assert connection.phase is Phase.OPEN
     transport.buffered_bytes = 0
     await asyncio.gather(*sends)
@@ -580,7 +584,7 @@ async def test_sends_leave_half_of_the_outbox_to_publications(hub: Hub) -> None:
 async def test_an_endpoint_that_streams_does_not_get_its_client_closed_by_a_broadcast(hub: Hub) -> None:
     connection, transport = connected(hub, Window(), outbox=Outbox(bytes=room_for(10, 10, 10, 10)))
     sends = await sending(connection, *(sized(str(number), 10) for number in range(10)))
-    hub.publish(EVERYONE, "to all")
+    hub.publish_here(EVERYONE, "to all")
     while transport.buffered_bytes and len(transport.written) < 11:
         transport.give(1)
     await asyncio.gather(*sends)
@@ -630,7 +634,7 @@ async def test_the_place_in_the_order_is_given_with_the_room_and_not_when_the_se
     _, waiting = await sending(connection, sized("1", 100), sized("2", 100))
     transport.buffered_bytes = 0
     assert not waiting.done()
-    hub.publish(EVERYONE, "3")
+    hub.publish_here(EVERYONE, "3")
     await waiting
     assert [text[0] for text in transport.written] == ["1", "2", "3"]
 
@@ -651,11 +655,11 @@ async def test_a_sender_that_is_let_in_may_congest_the_transport_for_those_behin
 @pytest.mark.parametrize("channel", ["latest", "oldest"])
 async def test_a_sender_is_let_in_by_the_policy_that_makes_room(hub: Hub, channel: str) -> None:
     connection, transport = congested(hub, room_for(100, 700))
-    hub.join(connection, channel)
-    hub.publish(channel, sized("large", 700))
+    hub.join_here(connection, channel)
+    hub.publish_here(channel, sized("large", 700))
     [waiting] = await sending(connection, "direct")
     assert not waiting.done()
-    hub.publish(channel, sized("small", 150))
+    hub.publish_here(channel, sized("small", 150))
     await settle()
     assert waiting.done(), "the publication that was dropped has left room"
     transport.buffered_bytes = 0
@@ -938,7 +942,7 @@ def test_the_end_waits_for_what_is_under_way_although_nothing_is_queued(hub: Hub
 
 def test_a_connection_that_is_closing_is_found_no_more_and_still_takes_part_in_the_limits(hub: Hub) -> None:
     connection, transport = congested(hub)
-    hub.publish(EVERYONE, "queued")
+    hub.publish_here(EVERYONE, "queued")
     connection.end(1000)
     assert hub.connections == {}
     assert hub.subscribers(EVERYONE) == ()
@@ -949,7 +953,7 @@ def test_a_connection_that_is_closing_is_found_no_more_and_still_takes_part_in_t
 
 def test_a_close_that_is_not_done_in_five_seconds_is_aborted(hub: Hub, clock: Clock) -> None:
     connection, transport = congested(hub)
-    hub.publish(EVERYONE, "queued")
+    hub.publish_here(EVERYONE, "queued")
     assert CLOSE_DEADLINE_S == 5
     connection.end(1000)
     clock.advance(4.99)
@@ -988,7 +992,7 @@ def test_the_deadline_of_a_close_is_gone_when_the_peer_answers(hub: Hub, clock: 
 def test_a_slow_client_is_not_waited_for(hub: Hub, clock: Clock) -> None:
     connection, transport = connected(hub, Unhurried())
     transport.buffered_bytes = FULL
-    hub.publish(EVERYONE, "queued")
+    hub.publish_here(EVERYONE, "queued")
     connection.end(3008, "slow")
     assert transport.closed == (3008, "slow")
     assert connection.queued_bytes == 0
@@ -1024,7 +1028,7 @@ async def test_there_is_no_end_to_wait_for_before_the_handshake(hub: Hub) -> Non
 async def test_a_transport_may_lose_the_connection_inside_any_call(hub: Hub, inside: str) -> None:
     connection, transport = connected(hub, Dying(inside), Limits(message_burst=1_000))
     if inside == "write":
-        hub.publish(EVERYONE, "1")
+        hub.publish_here(EVERYONE, "1")
     elif inside != "start":
         for number in range(INBOX_MESSAGES):
             transport.receive(str(number))
@@ -1075,7 +1079,7 @@ async def test_a_transport_may_lose_the_connection_while_it_lets_a_waiting_sende
 @pytest.mark.parametrize("policy", ["disconnect", "drop_oldest"])
 async def test_a_loss_throws_away_what_is_queued_and_counts_it(hub: Hub, policy: OutboxPolicy) -> None:
     connection, transport = congested(hub, policy=policy)
-    hub.publish(EVERYONE, "1")
+    hub.publish_here(EVERYONE, "1")
     await connection.send_frame(PreparedFrame("2"))
     transport.lose(1001, "gone")
     assert transport.written == []
@@ -1405,7 +1409,7 @@ def test_idleness_counts_on_after_the_first_message(hub: Hub, clock: Clock) -> N
 def test_what_we_send_is_no_sign_of_life_of_the_client(hub: Hub, clock: Clock) -> None:
     connection, _ = connected(hub, RecordingTransport(), Limits(idle_s=5))
     clock.advance(3)
-    hub.publish(EVERYONE, "x")
+    hub.publish_here(EVERYONE, "x")
     clock.advance(2)
     assert connection.phase is Phase.CLOSED
 
@@ -1461,12 +1465,12 @@ async def test_publications_that_may_be_dropped_do_not_keep_a_direct_send_out(hu
     connection, transport = connected(hub, Window(), outbox=Outbox(bytes=10_000, policy=policy))
     transport.fill()
     for _ in range(100):
-        hub.publish(EVERYONE, "x" * 100)
+        hub.publish_here(EVERYONE, "x" * 100)
     sending = asyncio.create_task(connection.send_frame(PreparedFrame("direct")))
     await asyncio.sleep(0)
     for _ in range(100):
         for _ in range(2):
-            hub.publish(EVERYONE, "x" * 100)
+            hub.publish_here(EVERYONE, "x" * 100)
         transport.give(1)
     await sending
     assert connection.phase is Phase.OPEN
@@ -1484,7 +1488,7 @@ def test_silence_is_nothing_to_one_that_has_ended(hub: Hub, clock: Clock, end: C
 def test_a_violation_under_congestion_waits_for_what_is_queued_before_it(hub: Hub) -> None:
     connection, transport = connected(hub, RecordingTransport(), Limits(message_bytes=1))
     transport.buffered_bytes = FULL
-    hub.publish(EVERYONE, "before")
+    hub.publish_here(EVERYONE, "before")
     transport.receive("too large")
     assert (connection.phase, transport.closed) == (Phase.CLOSING, None)
     transport.buffered_bytes = 0
@@ -1654,7 +1658,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.ends_after = ends_after
         self.connection, self.transport = connected(self.hub, Window(1), outbox=Outbox(bytes=BOUND, policy=policy))
         for channel in self.policies:
-            self.hub.join(self.connection, channel)
+            self.hub.join_here(self.connection, channel)
 
     def message(self, channel: str | None, size: int) -> Queued:
         self.messages += 1
@@ -1667,7 +1671,7 @@ class AnyOrder(RuleBasedStateMachine):
     def publish(self, channel: str, size: int) -> None:
         message = self.message(channel, size)
         self.model.publish(message, self.policies[channel])
-        self.hub.publish(channel, message.text)
+        self.hub.publish_here(channel, message.text)
 
     @rule(size=SIZES)
     def send(self, size: int) -> None:

@@ -26,7 +26,7 @@ from hubbub.hub import fanout
 from hubbub.hub.admission import Admission
 from hubbub.hub.connection import CoreConnection, Settings
 from hubbub.hub.fanout import prepare
-from hubbub.hub.hub import EVERYONE, CoreHub, user_channel
+from hubbub.hub.hub import EVERYONE, PLAIN, ChannelOptions, CoreHub, user_channel
 from hubbub.model import Data, OutboxPolicy
 from hubbub.state.outbox import ENTRY_BYTES
 from hubbub.testing import ManualClock, RecordingTransport
@@ -377,6 +377,10 @@ class Counted:
 POLICIES: dict[str, OutboxPolicy] = {"oldest": "drop_oldest", "newest": "drop_newest", "latest": "latest"}
 
 
+def options_of(channel: str) -> ChannelOptions:
+    return ChannelOptions(POLICIES[channel]) if channel in POLICIES else PLAIN
+
+
 @pytest.fixture
 def loop() -> Loop:
     return Loop()
@@ -389,7 +393,7 @@ def hub(loop: Loop) -> CoreHub:
 
 def hub_in(loop: Loop) -> CoreHub:
     """Return a hub that hands over at the end of the turns of `loop`."""
-    return CoreHub(clock=ManualClock(), admission=Admission(Limits()), policy_of=POLICIES.get, call_soon=loop.call_soon)
+    return CoreHub(clock=ManualClock(), admission=Admission(Limits()), options_of=options_of, call_soon=loop.call_soon)
 
 
 def connected(
@@ -406,7 +410,7 @@ def connected(
     hub.admit(connection)
     connection.open(transport)
     for channel in channels:
-        hub.join(connection, channel)
+        hub.join_here(connection, channel)
     return connection, transport
 
 
@@ -422,12 +426,12 @@ def send(connection: CoreConnection, message: Data) -> None:
 def publish(hub: CoreHub, channel: str, *messages: object, exclude: Iterable[CoreConnection] = ()) -> None:
     """Publish several messages."""
     for message in messages:
-        hub.publish(channel, message, tuple(exclude))
+        hub.publish_here(channel, message, tuple(exclude))
 
 
 def test_a_publication_leaves_at_the_end_of_the_turn(hub: CoreHub, loop: Loop) -> None:
     _, transport = connected(hub, "news")
-    hub.publish("news", "1")
+    hub.publish_here("news", "1")
     assert (transport.writes, hub.counters.published, hub.counters.deliveries) == ([], 1, 0)
     loop.turn()
     assert transport.messages == ["1"]
@@ -466,7 +470,7 @@ def test_each_encoding_is_asked_once_whoever_takes_it(hub: CoreHub, loop: Loop) 
 def test_several_who_are_handed_something_one_by_one_share_the_encoding_too(hub: CoreHub, loop: Loop) -> None:
     encoding = Counted()
     author, *_ = (connected(hub, "news", transport=SharingTransport(encoding))[0] for _ in range(5))
-    hub.publish("news", "1", (author,))
+    hub.publish_here("news", "1", (author,))
     loop.turn()
     assert encoding.calls == [1]
 
@@ -475,7 +479,7 @@ def test_publications_that_alternate_between_channels_keep_their_order(hub: Core
     _, both = connected(hub, "a", "b")
     _, only = connected(hub, "b")
     for channel, message in (("a", "1"), ("b", "2"), ("b", "3"), ("a", "4"), (EVERYONE, "5"), ("b", "6")):
-        hub.publish(channel, message)
+        hub.publish_here(channel, message)
     loop.turn()
     assert both.messages == ["1", "2", "3", "4", "5", "6"]
     assert only.messages == ["2", "3", "5", "6"]
@@ -539,7 +543,7 @@ def test_who_was_excluded_before_joining_gets_what_comes_after(hub: CoreHub, loo
     late, transport = connected(hub)
     publish(hub, "news", "1", "2", exclude=[late])
     publish(hub, "news", "3")
-    hub.join(late, "news")
+    hub.join_here(late, "news")
     publish(hub, "news", "4")
     loop.turn()
     assert transport.messages == ["4"]
@@ -564,7 +568,7 @@ def test_who_leaves_and_joins_again_misses_what_came_between(hub: CoreHub, loop:
     publish(hub, "news", "1")
     hub.leave(connection, "news")
     publish(hub, "news", "2")
-    hub.join(connection, "news")
+    hub.join_here(connection, "news")
     publish(hub, "news", "3")
     loop.turn()
     assert transport.messages == ["1", "3"]
@@ -652,13 +656,13 @@ def test_one_that_becomes_congested_in_the_middle_of_a_fan_out_keeps_the_order(h
 
 def test_a_publisher_hears_whether_the_loop_should_run_first(hub: CoreHub, loop: Loop) -> None:
     _, transport = connected(hub, "news")
-    assert hub.publish("news", "1") is False
+    assert hub.publish_here("news", "1") is False
     transport.buffered_bytes = 1
-    assert hub.publish("news", "2") is True
+    assert hub.publish_here("news", "2") is True
     transport.give()
-    assert hub.publish("news", "3") is False
+    assert hub.publish_here("news", "3") is False
     assert not hub.is_full
-    hub.publish("news", "x" * fanout.RUN_BYTES)
+    hub.publish_here("news", "x" * fanout.RUN_BYTES)
     assert hub.is_full
 
 
@@ -756,7 +760,7 @@ def test_a_very_large_fan_out_gives_the_loop_back(hub: CoreHub, loop: Loop) -> N
 def test_many_small_fan_outs_give_the_loop_back_too(hub: CoreHub, loop: Loop) -> None:
     transports = [connected(hub, f"{number}")[1] for number in range(8)]
     for number in range(8):
-        hub.publish(f"{number}", "1")
+        hub.publish_here(f"{number}", "1")
     progress = []
     while loop.calls:
         loop.turn()
@@ -987,7 +991,7 @@ class AnyOrder(RuleBasedStateMachine):
     def join(self, number: int, channel: str) -> None:
         client = self.chosen(number)
         if client.is_open:
-            self.hub.join(client.connection, channel)
+            self.hub.join_here(client.connection, channel)
             if client not in self.heard[channel]:
                 self.heard[channel].append(client)
 
@@ -1009,7 +1013,7 @@ class AnyOrder(RuleBasedStateMachine):
         for client in self.heard[channel]:
             if client not in left_out:
                 client.expected.append(message)
-        self.hub.publish(channel, message, tuple(client.connection for client in left_out))
+        self.hub.publish_here(channel, message, tuple(client.connection for client in left_out))
         while self.hub.is_full:  # as `Hub.publish` does
             self.loop.turn()
 

@@ -12,7 +12,7 @@ from hubbub.config import Limits, Outbox
 from hubbub.errors import Denied
 from hubbub.hub.admission import Admission
 from hubbub.hub.connection import CoreConnection, Phase, Settings
-from hubbub.hub.hub import EVERYONE, CoreHub, check_channel, user_channel
+from hubbub.hub.hub import EVERYONE, PLAIN, ChannelOptions, CoreHub, check_channel, user_channel
 from hubbub.model import OutboxPolicy
 from hubbub.state.outbox import ENTRY_BYTES
 from hubbub.testing import ManualClock, RecordingTransport
@@ -29,9 +29,9 @@ class Family:
         self.policies: dict[str, OutboxPolicy] = {}
         self.asked: list[str] = []
 
-    def policy_of(self, channel: str) -> OutboxPolicy | None:
+    def options_of(self, channel: str) -> ChannelOptions:
         self.asked.append(channel)
-        return self.policies.get(channel)
+        return ChannelOptions(self.policies[channel]) if channel in self.policies else PLAIN
 
 
 def at_once(call: Callable[[], None]) -> None:
@@ -52,7 +52,7 @@ def family() -> Family:
 @pytest.fixture
 def hub(clock: ManualClock, family: Family) -> CoreHub:
     return CoreHub(
-        clock=clock, admission=Admission(Limits(connections=5)), policy_of=family.policy_of, call_soon=at_once
+        clock=clock, admission=Admission(Limits(connections=5)), options_of=family.options_of, call_soon=at_once
     )
 
 
@@ -178,8 +178,8 @@ def test_one_that_has_ended_is_forgotten_altogether(hub: CoreHub, end: str, code
     connection, transport = connected(hub, user=user)
     other, _ = connected(hub, user="bob")
     for channel in ("a", "b", "c"):
-        hub.join(connection, channel)
-    hub.join(other, "a")
+        hub.join_here(connection, channel)
+    hub.join_here(other, "a")
     ends: dict[str, Callable[[], None]] = {
         "closed": lambda: connection.end(code),
         "lost": lambda: transport.lose(code),
@@ -208,7 +208,7 @@ def test_nothing_keeps_a_connection_that_has_gone(hub: CoreHub, how: str) -> Non
             return weakref.ref(connection)
         transport = RecordingTransport()
         connection.open(transport)
-        hub.join(connection, "news")
+        hub.join_here(connection, "news")
         connection.end(1000) if how == "closed" else transport.lose()
         return weakref.ref(connection)
 
@@ -223,8 +223,8 @@ def test_nothing_keeps_the_name_of_a_channel_that_nobody_hears(hub: CoreHub, fam
 
     def join_and_go() -> weakref.ref[Name]:
         channel = Name("news")
-        hub.join(connection, channel)
-        hub.publish(channel, "x")
+        hub.join_here(connection, channel)
+        hub.publish_here(channel, "x")
         hub.leave(connection, channel) if how == "left" else transport.lose()
         return weakref.ref(channel)
 
@@ -249,9 +249,9 @@ def test_call_later_calls_once_in_so_many_seconds(hub: CoreHub, clock: ManualClo
 
 def test_joining_twice_is_joining_once(hub: CoreHub) -> None:
     connection, transport = connected(hub)
-    hub.join(connection, "news")
-    hub.join(connection, "news")
-    hub.publish("news", "once")
+    hub.join_here(connection, "news")
+    hub.join_here(connection, "news")
+    hub.publish_here("news", "once")
     assert transport.written == ["once"]
     hub.leave(connection, "news")
     assert not hub.hears(connection, "news")
@@ -260,17 +260,17 @@ def test_joining_twice_is_joining_once(hub: CoreHub) -> None:
 def test_leaving_what_one_does_not_hear_does_nothing(hub: CoreHub) -> None:
     connection, transport = connected(hub)
     other, _ = connected(hub)
-    hub.join(other, "news")
+    hub.join_here(other, "news")
     hub.leave(connection, "news")
     hub.leave(connection, "never heard of")
-    hub.publish("news", "x")
+    hub.publish_here("news", "x")
     assert hub.subscribers("news") == (other,)
     assert transport.written == []
 
 
 def test_leaving_after_the_end_does_nothing(hub: CoreHub) -> None:
     connection, transport = connected(hub)
-    hub.join(connection, "news")
+    hub.join_here(connection, "news")
     transport.lose()
     hub.leave(connection, "news")
     hub.leave(connection, EVERYONE)
@@ -279,10 +279,10 @@ def test_leaving_after_the_end_does_nothing(hub: CoreHub) -> None:
 
 def test_one_that_left_everyone_hears_its_channels_still(hub: CoreHub) -> None:
     connection, transport = connected(hub, user="ann")
-    hub.join(connection, "news")
+    hub.join_here(connection, "news")
     hub.leave(connection, EVERYONE)
     for channel in (EVERYONE, "news", user_channel("ann")):
-        hub.publish(channel, channel)
+        hub.publish_here(channel, channel)
     assert transport.written == ["news", user_channel("ann")]
     transport.lose()
     assert hub.connections == {}
@@ -291,8 +291,8 @@ def test_one_that_left_everyone_hears_its_channels_still(hub: CoreHub) -> None:
 def test_the_channels_of_a_connection_are_those_that_it_joined(hub: CoreHub) -> None:
     connection, _ = connected(hub, user="ann")
     assert hub.channels_of(connection) == frozenset()
-    hub.join(connection, "a")
-    hub.join(connection, "b")
+    hub.join_here(connection, "a")
+    hub.join_here(connection, "b")
     hub.leave(connection, "a")
     assert hub.channels_of(connection) == {"b"}
     assert hub.hears(connection, "b")
@@ -304,8 +304,8 @@ def test_the_channels_of_a_connection_are_those_that_it_joined(hub: CoreHub) -> 
 def test_the_subscribers_are_those_of_now_in_the_order_in_which_they_joined(hub: CoreHub) -> None:
     first, _ = connected(hub)
     second, _ = connected(hub)
-    hub.join(second, "news")
-    hub.join(first, "news")
+    hub.join_here(second, "news")
+    hub.join_here(first, "news")
     before = hub.subscribers("news")
     hub.leave(second, "news")
     assert before == (second, first)
@@ -318,14 +318,14 @@ def test_a_name_that_is_empty_or_reserved_is_no_public_channel(hub: CoreHub, nam
     with pytest.raises(ValueError, match=r"non-empty string that does not begin with '\$'"):
         check_channel(name)
     with pytest.raises(ValueError, match="channel"):
-        hub.join(connection, name)
+        hub.join_here(connection, name)
     assert hub.channels_of(connection) == frozenset()
 
 
 def test_a_name_without_utf_8_form_is_no_public_channel(hub: CoreHub) -> None:
     connection, _ = connected(hub)
     with pytest.raises(ValueError, match="no UTF-8 form") as caught:
-        hub.join(connection, "a\ud800")
+        hub.join_here(connection, "a\ud800")
     assert not isinstance(caught.value, UnicodeError)
 
 
@@ -340,10 +340,10 @@ def test_any_other_name_is_one(name: str) -> None:
 def test_a_name_may_have_so_many_bytes(hub: CoreHub, name: str, fits: bool) -> None:
     connection, _ = connected(hub, limits=Limits(channel_name_bytes=10))
     if fits:
-        hub.join(connection, name)
+        hub.join_here(connection, name)
         return
     with pytest.raises(Denied, match="10 bytes") as caught:
-        hub.join(connection, name)
+        hub.join_here(connection, name)
     assert caught.value.limit == "channel_name_bytes"
     assert hub.statistics().violations == {"channel_name_bytes": 1}
     assert hub.channels_of(connection) == frozenset()
@@ -352,16 +352,16 @@ def test_a_name_may_have_so_many_bytes(hub: CoreHub, name: str, fits: bool) -> N
 
 def test_a_connection_may_join_so_many_channels_at_a_time(hub: CoreHub) -> None:
     connection, _ = connected(hub, user="ann", limits=Limits(channels_per_connection=2))
-    hub.join(connection, "a")
-    hub.join(connection, "b")
-    hub.join(connection, "a")
+    hub.join_here(connection, "a")
+    hub.join_here(connection, "b")
+    hub.join_here(connection, "a")
     with pytest.raises(Denied, match="2 channels") as caught:
-        hub.join(connection, "c")
+        hub.join_here(connection, "c")
     assert caught.value.limit == "channels_per_connection"
     assert hub.statistics().violations == {"channels_per_connection": 1}
     assert connection.phase is Phase.OPEN
     hub.leave(connection, "a")
-    hub.join(connection, "c")
+    hub.join_here(connection, "c")
     assert hub.channels_of(connection) == {"b", "c"}
 
 
@@ -369,7 +369,7 @@ def test_without_limits_any_name_and_any_number_will_do(hub: CoreHub) -> None:
     connection, _ = connected(hub, limits=Limits(channel_name_bytes=None, channels_per_connection=None))
     names = {f"{number}".rjust(1_000, "0") for number in range(500)}
     for name in names:
-        hub.join(connection, name)
+        hub.join_here(connection, name)
     assert hub.channels_of(connection) == names
 
 
@@ -379,9 +379,9 @@ def test_without_limits_any_name_and_any_number_will_do(hub: CoreHub) -> None:
 def test_a_publication_reaches_all_who_hear_the_channel_and_nobody_else(hub: CoreHub) -> None:
     transports = [RecordingTransport() for _ in range(3)]
     ann, bob, _ = (connected(hub, transport)[0] for transport in transports)
-    hub.join(ann, "news")
-    hub.join(bob, "news")
-    assert hub.publish("news", {"n": 1}) is False
+    hub.join_here(ann, "news")
+    hub.join_here(bob, "news")
+    assert hub.publish_here("news", {"n": 1}) is False
     assert [transport.written for transport in transports] == [['{"n":1}'], ['{"n":1}'], []]
     assert (hub.statistics().published, hub.statistics().deliveries) == (1, 2)
 
@@ -390,7 +390,7 @@ def test_all_recipients_get_the_same_object(hub: CoreHub) -> None:
     transports = [RecordingTransport() for _ in range(3)]
     for transport in transports:
         connected(hub, transport)
-    hub.publish(EVERYONE, {"n": 1})
+    hub.publish_here(EVERYONE, {"n": 1})
     first, *others = (transport.written[0] for transport in transports)
     assert all(other is first for other in others)
 
@@ -401,22 +401,22 @@ def test_those_who_are_excluded_are_left_out(
     hub: CoreHub, exclude: list[int], kind: type[tuple[Any, ...]] | type[frozenset[Any]]
 ) -> None:
     pairs = [connected(hub) for _ in range(3)]
-    hub.publish(EVERYONE, "x", kind(pairs[index][0] for index in exclude))
+    hub.publish_here(EVERYONE, "x", kind(pairs[index][0] for index in exclude))
     assert [index for index, (_, transport) in enumerate(pairs) if not transport.written] == exclude
 
 
 def test_to_exclude_one_who_does_not_hear_the_channel_changes_nothing(hub: CoreHub) -> None:
     connection, transport = connected(hub)
     other, _ = connected(hub)
-    hub.join(connection, "news")
-    hub.publish("news", "x", (other,))
+    hub.join_here(connection, "news")
+    hub.publish_here("news", "x", (other,))
     assert transport.written == ["x"]
 
 
 def test_a_publication_that_nobody_hears_is_counted_and_no_more(hub: CoreHub, family: Family) -> None:
     _, transport = connected(hub)
     family.asked.clear()
-    assert hub.publish("nobody", "x") is False
+    assert hub.publish_here("nobody", "x") is False
     assert transport.written == []
     assert (hub.statistics().published, hub.statistics().deliveries) == (1, 0)
     assert (hub.statistics().channels, family.asked) == (0, [])
@@ -431,7 +431,7 @@ def test_a_message_that_cannot_be_encoded_is_refused_whoever_hears_it(
 ) -> None:
     _, transport = connected(hub)
     with pytest.raises(error):
-        hub.publish(channel, message)
+        hub.publish_here(channel, message)
     assert transport.written == []
     assert hub.statistics().published == 0
 
@@ -440,34 +440,34 @@ def test_publish_says_whether_somebody_is_behind(hub: CoreHub) -> None:
     connected(hub)
     _, slow = connected(hub)
     slow.buffered_bytes = FULL
-    assert hub.publish(EVERYONE, "x") is True
+    assert hub.publish_here(EVERYONE, "x") is True
     slow.buffered_bytes = 0
-    assert hub.publish(EVERYONE, "x") is False
+    assert hub.publish_here(EVERYONE, "x") is False
 
 
 def test_the_policy_of_a_channel_is_asked_for_when_the_first_joins(hub: CoreHub, family: Family) -> None:
     ann, _ = connected(hub)
     bob, _ = connected(hub)
     family.asked.clear()
-    hub.join(ann, "news")
-    hub.join(bob, "news")
-    hub.publish("news", "x")
+    hub.join_here(ann, "news")
+    hub.join_here(bob, "news")
+    hub.publish_here("news", "x")
     hub.leave(ann, "news")
     assert family.asked == ["news"]
     hub.leave(bob, "news")
-    hub.join(bob, "news")
+    hub.join_here(bob, "news")
     assert family.asked == ["news", "news"]
 
 
 def test_the_policy_of_a_channel_holds_for_its_publications_only(hub: CoreHub, family: Family) -> None:
     family.policies["news"] = "latest"
     connection, transport = connected(hub)
-    hub.join(connection, "news")
-    hub.join(connection, "other")
+    hub.join_here(connection, "news")
+    hub.join_here(connection, "other")
     transport.buffered_bytes = FULL
     for text in "123":
-        hub.publish("news", text)
-        hub.publish("other", text)
+        hub.publish_here("news", text)
+        hub.publish_here("other", text)
     transport.buffered_bytes = 0
     assert transport.written == ["3", "1", "2", "3"]
 
@@ -477,11 +477,11 @@ def test_a_fan_out_ends_a_slow_subscriber_and_goes_on_to_the_others(hub: CoreHub
     _, before = connected(hub)
     slow, full = connected(hub, outbox=outbox)
     _, after = connected(hub)
-    hub.join(slow, "only the slow one")
+    hub.join_here(slow, "only the slow one")
     full.buffered_bytes = FULL
-    hub.publish(EVERYONE, "1")
-    hub.publish(EVERYONE, "2")
-    hub.publish(EVERYONE, "3")
+    hub.publish_here(EVERYONE, "1")
+    hub.publish_here(EVERYONE, "2")
+    hub.publish_here(EVERYONE, "3")
     assert before.written == after.written == ["1", "2", "3"]
     assert (full.written, full.closed) == ([], (3008, "slow"))
     assert slow.id not in hub.connections
@@ -508,7 +508,7 @@ def test_a_subscriber_that_another_delivery_ends_is_left_out(hub: CoreHub, how: 
     victim, transport = connected(hub)
     _, last = connected(hub)
     ends.append(transport.lose if how == "lost" else lambda: victim.end(1000))
-    hub.publish(EVERYONE, "x")
+    hub.publish_here(EVERYONE, "x")
     assert transport.written == []
     assert last.written == ["x"]
     assert hub.statistics().deliveries == 2
@@ -517,20 +517,20 @@ def test_a_subscriber_that_another_delivery_ends_is_left_out(hub: CoreHub, how: 
 def test_one_that_ends_itself_in_its_own_delivery_disturbs_nobody(hub: CoreHub) -> None:
     suicidal, _ = connected(hub, transport := Meddling(lambda: transport.lose()))
     _, other = connected(hub)
-    hub.join(suicidal, "news")
-    hub.publish("news", "1")
-    hub.publish(EVERYONE, "2")
+    hub.join_here(suicidal, "news")
+    hub.publish_here("news", "1")
+    hub.publish_here(EVERYONE, "2")
     assert (transport.written, other.written) == (["1"], ["2"])
     assert hub.statistics().channels == 0
 
 
 def test_one_that_joins_in_the_middle_of_a_fan_out_hears_the_next_publication(hub: CoreHub) -> None:
     late, transport = connected(hub)
-    first, _ = connected(hub, Meddling(lambda: hub.join(late, "news")))
-    hub.join(first, "news")
-    hub.publish("news", "1")
+    first, _ = connected(hub, Meddling(lambda: hub.join_here(late, "news")))
+    hub.join_here(first, "news")
+    hub.publish_here("news", "1")
     assert transport.written == []
-    hub.publish("news", "2")
+    hub.publish_here("news", "2")
     assert transport.written == ["2"]
 
 
@@ -540,7 +540,7 @@ def test_one_that_joins_in_the_middle_of_a_fan_out_hears_the_next_publication(hu
 def test_what_is_meant_for_a_user_reaches_all_of_their_connections_and_nobody_else(hub: CoreHub) -> None:
     transports = {user: [connected(hub, user=user)[1] for _ in range(2)] for user in ("ann", "bob")}
     _, nobody = connected(hub)
-    hub.publish(user_channel("ann"), "x")
+    hub.publish_here(user_channel("ann"), "x")
     assert [transport.written for transport in transports["ann"]] == [["x"], ["x"]]
     assert [transport.written for transport in transports["bob"]] == [[], []]
     assert nobody.written == []
@@ -550,7 +550,7 @@ def test_what_is_meant_for_a_user_reaches_all_of_their_connections_and_nobody_el
 def test_a_user_may_have_any_name(hub: CoreHub, user: str) -> None:
     _, transport = connected(hub, user=user)
     _, other = connected(hub, user="ann")
-    hub.publish(user_channel(user), "x")
+    hub.publish_here(user_channel(user), "x")
     assert (transport.written, other.written) == (["x"], [])
     assert hub.statistics().users == 2
     assert hub.statistics().channels == 0
@@ -571,16 +571,16 @@ def test_a_user_is_there_until_their_last_connection_ends(hub: CoreHub) -> None:
 
 def test_a_new_hub_has_seen_nothing_and_holds_nothing(hub: CoreHub) -> None:
     now = hub.statistics()
-    assert not any(getattr(now, field.name) for field in fields(now))
+    assert [field.name for field in fields(now) if getattr(now, field.name)] == ["is_broker_connected"]
 
 
 def test_statistics_say_what_the_hub_holds_now(hub: CoreHub) -> None:
     ann, transport = connected(hub, user="ann")
     connected(hub)
-    hub.join(ann, "a")
-    hub.join(ann, "b")
+    hub.join_here(ann, "a")
+    hub.join_here(ann, "b")
     transport.buffered_bytes = FULL
-    hub.publish("a", "12345")
+    hub.publish_here("a", "12345")
     now = hub.statistics()
     assert (now.connections, now.users, now.channels, now.queued_bytes) == (2, 1, 2, 5 + ENTRY_BYTES)
 
@@ -588,7 +588,7 @@ def test_statistics_say_what_the_hub_holds_now(hub: CoreHub) -> None:
 def test_the_bytes_in_the_outbox_of_a_closing_connection_count_until_they_are_gone(hub: CoreHub) -> None:
     connection, transport = connected(hub)
     transport.buffered_bytes = FULL
-    hub.publish(EVERYONE, "12345")
+    hub.publish_here(EVERYONE, "12345")
     connection.end(1000)
     assert hub.statistics().queued_bytes == 5 + ENTRY_BYTES
     transport.buffered_bytes = 0
@@ -608,16 +608,16 @@ def test_statistics_are_a_record_of_their_moment(hub: CoreHub) -> None:
 def test_two_hubs_share_nothing(clock: ManualClock) -> None:
     one, two = (
         CoreHub(
-            clock=clock, admission=Admission(Limits(connections=1)), policy_of=lambda channel: None, call_soon=at_once
+            clock=clock, admission=Admission(Limits(connections=1)), options_of=lambda channel: PLAIN, call_soon=at_once
         )
         for _ in range(2)
     )
     ann, heard_by_ann = connected(one, user="ann")
     bob, heard_by_bob = connected(two, user="ann")
-    one.join(ann, "news")
-    two.join(bob, "news")
+    one.join_here(ann, "news")
+    two.join_here(bob, "news")
     for channel in (EVERYONE, "news", user_channel("ann")):
-        one.publish(channel, "x")
+        one.publish_here(channel, "x")
     heard_by_ann.lose()
     assert (len(heard_by_ann.written), heard_by_bob.written) == (3, [])
     assert (two.statistics().connections, two.statistics().users, two.statistics().channels) == (1, 1, 1)

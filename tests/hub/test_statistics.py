@@ -11,22 +11,22 @@ from pydantic_core import to_json
 
 from hubbub.hub.statistics import Counters, Statistics
 
-NOW = ("connections", "users", "channels", "queued_bytes")
+NOW = ("connections", "users", "channels", "queued_bytes", "is_broker_connected")
 FIELDS = [field.name for field in dataclasses.fields(Statistics)]
 
 
 def snapshot(counters: Counters) -> Statistics:
-    return counters.snapshot(connections=1, users=2, channels=3, queued_bytes=4)
+    return counters.snapshot(connections=1, users=2, channels=3, queued_bytes=4, is_broker_connected=False)
 
 
 def test_new_counters_have_seen_nothing() -> None:
     record = Counters().snapshot(connections=0, users=0, channels=0, queued_bytes=0)
-    assert {name: getattr(record, name) for name in FIELDS if getattr(record, name)} == {}
+    assert {name: getattr(record, name) for name in FIELDS if getattr(record, name)} == {"is_broker_connected": True}
 
 
 def test_what_only_the_hub_can_count_is_passed_on() -> None:
     record = snapshot(Counters())
-    assert [getattr(record, name) for name in NOW] == [1, 2, 3, 4]
+    assert [getattr(record, name) for name in NOW] == [1, 2, 3, 4, False]
 
 
 def test_every_counter_is_in_the_record_and_every_field_is_counted() -> None:

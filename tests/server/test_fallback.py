@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from hubbub.config import Limits, Outbox
 from hubbub.hub.admission import Admission
 from hubbub.hub.connection import CoreConnection, Phase, Settings
-from hubbub.hub.hub import EVERYONE, CoreHub
+from hubbub.hub.hub import EVERYONE, PLAIN, CoreHub
 from hubbub.interfaces import TransportSettings
 from hubbub.model import Data
 from hubbub.server.fallback import AsgiTransport
@@ -894,7 +894,7 @@ def connected(
 ) -> tuple[CoreHub, ManualClock, CoreConnection]:
     """Return a hub with one open connection on `transport`."""
     clock = ManualClock()
-    hub = CoreHub(clock=clock, admission=Admission(limits), policy_of=lambda channel: None, call_soon=at_once)
+    hub = CoreHub(clock=clock, admission=Admission(limits), options_of=lambda channel: PLAIN, call_soon=at_once)
     connection = CoreConnection(hub, Settings(limits, outbox, "reply", (hub.admission,)), None)
     hub.admit(connection)
     connection.open(transport)
@@ -904,7 +904,7 @@ def connected(
 async def test_sends_and_publications_keep_their_order(server: Server, transport: AsgiTransport) -> None:
     hub, _, connection = connected(transport)
     for number in range(0, 10, 2):
-        hub.publish(EVERYONE, str(number))
+        hub.publish_here(EVERYONE, str(number))
         await connection.send_frame(PreparedFrame(str(number + 1)))
     connection.end(1000, "bye")
     await connection.wait_closed()
@@ -923,7 +923,7 @@ async def test_where_nobody_sees_the_endpoint_return_the_server_has_what_was_sen
         if how == "send":
             await connection.send_frame(PreparedFrame(str(number)))
         else:
-            assert hub.publish(EVERYONE, str(number)), "the publisher is told to let the loop run"
+            assert hub.publish_here(EVERYONE, str(number)), "the publisher is told to let the loop run"
             await asyncio.sleep(0)
         assert server.sent[number:] == [message(str(number))]
     connection.abort()
@@ -935,7 +935,7 @@ async def test_one_message_is_in_the_transport_and_the_others_in_the_outbox(
     hub, _, connection = connected(transport)
     server.stall()
     for number in range(100):
-        hub.publish(EVERYONE, str(number))
+        hub.publish_here(EVERYONE, str(number))
     await settle()
     assert transport.buffered_bytes == 1
     server.go_on()
@@ -960,7 +960,7 @@ async def test_where_tasks_begin_at_once_nothing_is_sent_inside_a_fan_out_and_al
     hub, _, connection = connected(transport)
     assert server.asked == 0
     for number in range(3):
-        hub.publish(EVERYONE, str(number))
+        hub.publish_here(EVERYONE, str(number))
         assert len(server.sent) == number
         await settle()
         assert server.sent == [message(str(each)) for each in range(number + 1)]
@@ -975,10 +975,10 @@ async def test_where_tasks_begin_at_once_nothing_is_sent_inside_a_fan_out_and_al
 async def test_a_client_that_is_slow_is_let_go_at_once(server: Server, transport: AsgiTransport) -> None:
     hub, _, connection = connected(transport, outbox=Outbox(bytes=1))
     server.stall()
-    hub.publish(EVERYONE, "under way")
+    hub.publish_here(EVERYONE, "under way")
     await settle()
-    hub.publish(EVERYONE, "queued")
-    hub.publish(EVERYONE, "too much")
+    hub.publish_here(EVERYONE, "queued")
+    hub.publish_here(EVERYONE, "too much")
     assert connection.phase is Phase.CLOSED
     assert hub.statistics().closed == {3008: 1}
     await settle()
@@ -990,7 +990,7 @@ async def test_a_client_that_violates_a_limit_while_it_does_not_read_is_aborted_
 ) -> None:
     hub, clock, connection = connected(transport, Limits(message_bytes=3))
     server.stall()
-    hub.publish(EVERYONE, "under way")
+    hub.publish_here(EVERYONE, "under way")
     await settle()
     server.arrive(text("larger"), text("x"))
     await settle()
@@ -1007,8 +1007,8 @@ async def test_a_client_that_violates_a_limit_gets_the_close_after_what_is_queue
 ) -> None:
     hub, _, connection = connected(transport, Limits(message_bytes=3))
     await settle()
-    hub.publish(EVERYONE, "1")
-    hub.publish(EVERYONE, "2")
+    hub.publish_here(EVERYONE, "1")
+    hub.publish_here(EVERYONE, "2")
     server.arrive(text("larger"))
     await connection.wait_closed()
     close_event = {"type": "websocket.close", "code": 1009, "reason": "message_bytes"}
@@ -1024,7 +1024,7 @@ async def test_what_the_peer_sent_before_it_left_is_received_although_a_send_fin
     server.arrive(*(text(str(number)) for number in range(200)), disconnect(code=1001))
     await settle()
     server.send_error = OSError("gone")
-    hub.publish(EVERYONE, "x")
+    hub.publish_here(EVERYONE, "x")
     await settle()
     assert connection.phase is Phase.CLOSED
     assert hub.statistics().violations == {}, "the peer kept to the rate: it was us who did not read"

@@ -60,7 +60,7 @@ def run(
         bool, typer.Option("--reload", help="Start again when a file changes.", rich_help_panel=_APPLICATION)
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes. Each has a hub of its own.", rich_help_panel=_APPLICATION)
+        int, typer.Option(min=1, help="Processes; more than one takes a hub on Redis.", rich_help_panel=_APPLICATION)
     ] = 1,
     host: Annotated[str, typer.Option(help="Listen on this address.", rich_help_panel=_ADDRESS)] = "127.0.0.1",
     port: Annotated[

@@ -1,8 +1,8 @@
 """`hubbub run`: uvicorn with Hubbub's classes, and with what a server of many connections needs.
 
-The exit status is 0 after SIGTERM or Ctrl-C, 1 if the application cannot be imported, 2 for an option that is wrong and
-3 if the application does not start or the address is taken. The last is uvicorn's; its supervisor of several workers
-ends with 0 then.
+The exit status is 0 after SIGTERM or Ctrl-C, 1 if the application cannot be imported or cannot have several workers, 2
+for an option that is wrong and 3 if the application does not start or the address is taken. The last is uvicorn's; its
+supervisor of several workers ends with 0 then.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 import uvicorn.importer
 from uvicorn.importer import ImportFromStringError, import_from_string
+
+from ..fastapi.hub import hubs, is_shared
 
 __all__ = ("serve",)
 
@@ -47,13 +49,14 @@ def serve(application: str, *, app_dir: str, reload: bool, workers: int, log_lev
     with _status_0_at_sigterm():
         sys.path.insert(0, app_dir)
         raise_open_files()
-        if workers > 1 and not reload:
-            _say(
-                f"warning: --workers {workers} starts {workers} hubs that do not know of each other. What is published "
-                "in one worker is heard by the clients of that worker only. Run one worker."
-            )
-        if not reload:  # the reloader waits until the application can be imported
-            _import(application, with_traceback=log_level in _VERBOSE)
+        if not reload:  # the reloader waits until the application can be imported, and has one worker
+            makes_it = workers > 1 and bool(settings.get("factory"))
+            is_alone = _import(application, makes_it=makes_it, with_traceback=log_level in _VERBOSE)
+            if workers > 1 and is_alone:
+                _fail(
+                    f"--workers {workers} takes a broker that all workers share, and this application has a hub in "
+                    'the memory of one process. Give it Hub("redis://…"), or run one worker.'
+                )
         uvicorn.run(
             application,
             http=HTTP_CLASS,
@@ -77,10 +80,22 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _import(application: str, *, with_traceback: bool) -> None:
-    """Import the application, so that this can fail with one line instead of uvicorn's traceback."""
+def _import(application: str, *, makes_it: bool, with_traceback: bool) -> bool:
+    """Import the application, so that this can fail with one line instead of uvicorn's traceback.
+
+    Args:
+        application: Where it is.
+        makes_it: Whether to call what is there, since an application that is made has its hubs only then.
+        with_traceback: Whether to show the traceback of what it raises.
+
+    Returns:
+        Whether it has a hub that is alone in its process.
+    """
     try:
-        import_from_string(application)
+        imported = import_from_string(application)
+        if makes_it:
+            imported = imported()  # kept, or its hubs would be gone
+        return not all(map(is_shared, hubs()))
     except ImportFromStringError as error:
         _fail(str(error))
     except Exception as error:
@@ -126,7 +141,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit()
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
     _say(text)
     sys.exit(1)
 

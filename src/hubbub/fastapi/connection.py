@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, cast
 
 from starlette.datastructures import Address, Headers, QueryParams, State
@@ -15,18 +15,20 @@ from ..errors import Denied, InvalidMessage
 from ..hub.connection import ConnectionEnded, CoreConnection, Phase
 from ..hub.fanout import prepare
 from ..hub.hub import CoreHub, check_channel
+from ..hub.message import Form
 from ..interfaces import Transport
-from ..model import CloseCode, Data
+from ..model import CloseCode, Data, Joined, Position
 from ..server.fallback import AsgiTransport
 from ..wire.frames import CLOSE_CODES, REASON_BYTES, shortened
 from ..wire.prepared import PreparedFrame
 from .endpoint import close_for
+from .records import Publication, UserPresence, as_json, by_user, publications
 from .typed import UNTYPED, MessageTypes, validates_outgoing
 
 if TYPE_CHECKING:
-    from starlette.types import Message
+    from starlette.types import Message, Scope
 
-__all__ = ("Connection", "Exclude", "NamedChannel", "channel_name", "check_close", "core_of", "socket_of")
+__all__ = ("Connection", "Exclude", "NamedChannel", "Permission", "channel_name", "check_close", "core_of", "socket_of")
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
@@ -66,6 +68,26 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"close reason of {len(reason.encode())} bytes: at most {REASON_BYTES} fit")
 
 
+class Permission(Protocol):
+    """What the families of channels say."""
+
+    async def may_join(self, channel: str, peer: Connection[Any, Any]) -> None:
+        """Raise what the family's handler raises."""
+
+    async def to_publish(self, channel: str, peer: Connection[Any, Any], message: object) -> object:
+        """Return what is to be published, or raise what the family's handler raises."""
+
+    async def may_read(self, channel: str, peer: Connection[Any, Any]) -> None:
+        """Raise what the family's handler for history raises."""
+
+    async def may_see(self, channel: str, peer: Connection[Any, Any]) -> None:
+        """Raise what the family's handler for presence raises."""
+
+    @property
+    def needs_scope(self) -> bool:
+        """Whether a handler reads the handshake."""
+
+
 class Connection(Generic[In, Out]):
     """One WebSocket client, as its endpoint sees it. `Depends(hub)` gives it; it is not built by hand.
 
@@ -85,6 +107,7 @@ class Connection(Generic[In, Out]):
         "_client",
         "_core",
         "_hub",
+        "_permission",
         "_refusal",
         "_state",
         "_types",
@@ -98,11 +121,13 @@ class Connection(Generic[In, Out]):
         websocket: WebSocket,
         types: MessageTypes,
         refusal: Callable[[Denied], Exception],
+        permission: Permission,
     ) -> None:
         self._websocket: WebSocket | weakref.ref[WebSocket] | None = websocket
         self._hub = hub
         self._core = core
         self._types = types
+        self._permission = permission
         self._refusal: Callable[[Denied], Exception] | None = refusal
         self._checks_outgoing = types.outgoing is not Any and validates_outgoing(websocket.scope)
         self._asked = False
@@ -241,8 +266,13 @@ class Connection(Generic[In, Out]):
             raise self._refused(denied) from None
         self._asked = True
         try:
+            await self._hub.arrive(self._core)
             await self.websocket.accept(subprotocol, raw_headers)
         except BaseException as error:
+            if isinstance(error, Denied):  # over a limit on all workers: nothing has been answered yet
+                self._asked = False
+                self._core.refuse()
+                raise self._refused(error) from None
             self._core.fail()
             if isinstance(error, OSError):  # how ASGI servers say that the client is gone (ASGI 2.4)
                 raise ConnectionEnded(CloseCode.ABNORMAL, "") from None
@@ -375,21 +405,104 @@ class Connection(Generic[In, Out]):
             await self._accepted()
         await self._core.send_frame(frame)
 
-    async def join(self, channel: str | NamedChannel) -> None:
+    async def join(
+        self,
+        channel: str | NamedChannel,
+        since: Position | None = None,
+        *,
+        envelope: bool = False,
+        info: Any = None,
+    ) -> Joined:
         """Hear what is published on a channel from now on; joining twice is joining once.
 
-        At the first use it accepts, and raises what `accept` raises.
+        The family's `on_join` is asked first. At the first use this accepts, and raises what `accept` raises. With a
+        position the client is sent what it has missed, in order and before anything newer; where history does not reach
+        back so far it is sent nothing of that, and the answer is `recovered=False`.
+
+        Args:
+            channel: Its name, or a `Channel`.
+            since: The position of the last publication that the client has received.
+            envelope: Deliver each publication as JSON with its position, `{"channel", "epoch", "offset", "data"}`. A
+                loss that cannot be repaired arrives as `{"channel", "epoch", "offset", "recovered": false}`. Binary
+                data is Base64 then, with `"encoding": "base64"`.
+            info: What `hub.presence` says of this connection; anything that has a JSON form.
 
         Raises:
-            Denied: The name is too long, or the connection has joined as many channels as it may.
-            ValueError: The name is empty or begins with `$`.
+            BrokerUnavailable: The broker is away, and a position was given.
+            Denied: The family's handler refuses, the name is too long, or the connection has joined as many channels as
+                it may.
+            RuntimeError: Another task is joining the channel with this connection.
+            TypeError: `info` has no JSON form.
+            ValueError: The name is empty or begins with `$`; or a position is given for a channel without history.
             WebSocketDisconnect: The connection has ended.
         """
+        name = channel_name(channel)
+        if since is not None and not isinstance(since, Position):
+            raise TypeError(f"since={since!r:.100}: give a Position, such as Position.parse(text)")
+        info = as_json(info)
+        await self._permission.may_join(name, self)
         if self._core.phase is Phase.CONNECTING:
             await self._accepted()
         if self._core.phase is not Phase.OPEN:
             raise ConnectionEnded(self._core.close_code, self._core.close_reason)
-        self._hub.join(self._core, channel_name(channel))
+        form = Form.ENVELOPE if envelope else Form.PLAIN
+        return await self._hub.join(self._core, name, since=since, form=form, info=info)
+
+    async def publish(
+        self, channel: str | NamedChannel, message: object, *, idempotency_key: str | None = None
+    ) -> Position | None:
+        """Publish on a channel on behalf of this client: the family's `on_publish` is asked, and may change it.
+
+        Args:
+            channel: Its name, or a `Channel`.
+            message: As for `Hub.publish`; as the client has sent it for a handler that validates it.
+            idempotency_key: As for `Hub.publish`.
+
+        Returns:
+            The position, where the channel has history.
+
+        Raises:
+            Denied: The handler refuses.
+            InvalidMessage: The message is not what the handler takes.
+            BrokerUnavailable, TypeError, ValueError: As for `Hub.publish`.
+            WebSocketDisconnect: The connection has ended.
+        """
+        name = channel_name(channel)
+        if self._core.phase is Phase.CONNECTING:
+            await self._accepted()
+        if self._core.phase is not Phase.OPEN:
+            raise ConnectionEnded(self._core.close_code, self._core.close_reason)
+        message = await self._permission.to_publish(name, self, message)
+        return await self._hub.publish(name, message, idempotency_key=idempotency_key)
+
+    async def history(
+        self,
+        channel: str | NamedChannel,
+        since: Position | None = None,
+        limit: int | None = None,
+        *,
+        reverse: bool = False,
+    ) -> Sequence[Publication]:
+        """Read a channel's history on behalf of this client: as `Hub.history`, after `on_history` is asked.
+
+        Raises:
+            Denied: The handler refuses.
+            BrokerUnavailable, ValueError: As for `Hub.history`.
+        """
+        name = channel_name(channel)
+        await self._permission.may_read(name, self)
+        return publications(await self._hub.history(name, since, limit, reverse))
+
+    async def presence(self, channel: str | NamedChannel) -> Mapping[str, UserPresence]:
+        """Return who is in a channel on behalf of this client: as `Hub.presence`, after `on_presence` is asked.
+
+        Raises:
+            Denied: The handler refuses.
+            BrokerUnavailable, ValueError: As for `Hub.presence`.
+        """
+        name = channel_name(channel)
+        await self._permission.may_see(name, self)
+        return by_user(await self._hub.members(name))
 
     async def leave(self, channel: str | NamedChannel) -> None:
         """Hear a channel no more; leaving one that was not joined does nothing.
@@ -428,7 +541,8 @@ class Connection(Generic[In, Out]):
         """Let the connection outlive its endpoint: return from the endpoint after this, and it stays, at a few KB.
 
         Of the handshake only `id`, `user`, `client` and `state` stay; `websocket`, `headers` and what else comes from
-        it are gone when the endpoint has returned. All limits go on. Whatever the endpoint has not received goes to
+        it are gone when the endpoint has returned, unless a family of channels has a handler that reads them. All
+        limits go on. Whatever the endpoint has not received goes to
         `on_message`, one message at a time; while a handler waits, what arrives waits too, and then the reading stops.
         An endpoint that raises after it has detached closes the connection all the same.
 
@@ -453,9 +567,15 @@ class Connection(Generic[In, Out]):
 
     def _release(self) -> None:
         """The endpoint of a detached connection has returned: let go of its handshake."""
-        self._keep_state()
-        self._websocket = None
         self._refusal = None
+        if not self._permission.needs_scope:
+            self._keep_state()
+            self._websocket = None
+
+    def scope(self) -> Scope | None:
+        """Return the scope of the handshake, while it is there."""
+        websocket = socket_of(self)
+        return None if websocket is None else websocket.scope
 
     def _ended(self) -> None:
         """The connection is over: what its endpoint does not hold any more can go."""

@@ -78,16 +78,19 @@ class ConnectionDependency:
         if not self._is_default:
             if core_of(connection).is_admitted:
                 raise RuntimeError("the connection is accepted already: nothing may use it before hub.connection(…)")
-            core_of(connection).settings = self._settings_of(core)
+            core_of(connection).settings = self.settings_of(core)
         return connection
 
     def _new_connection(self, core: CoreHub, websocket: WebSocket) -> Connection[Any, Any]:
         types = self._runtime.types_of(websocket.scope, Connection)
         address = websocket.client.host if websocket.client is not None else None
-        core_connection = CoreConnection(core, self._settings_of(core), address)
+        core_connection = CoreConnection(core, self.settings_of(core), address)
         end = EndpointEnd(core_connection, core, websocket)
-        connection: Connection[Any, Any] = Connection(core, core_connection, websocket, types, end.refusal)
+        connection: Connection[Any, Any] = Connection(
+            core, core_connection, websocket, types, end.refusal, self._runtime.families
+        )
         core_connection.facade = connection
+        self._runtime.families.app = websocket.scope.get("app")
         known = websocket.scope.get(_SCOPE_KEY, ())
         websocket.scope[_SCOPE_KEY] = (*known, (self._runtime, connection))
         current_connections.set((*current_connections.get(), core_connection.id))
@@ -97,7 +100,8 @@ class ConnectionDependency:
             raise end.refusal(denied) from None
         return connection
 
-    def _settings_of(self, core: CoreHub) -> Settings:
+    def settings_of(self, core: CoreHub) -> Settings:
+        """Return what holds for its connections in a core."""
         if self._settings is None or self._settings[0] is not core:
             own = () if self._admission is None else (self._admission(),)
             self._settings = (

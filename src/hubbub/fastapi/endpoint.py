@@ -31,7 +31,7 @@ from ..model import CloseCode
 from ..server.fallback import AsgiTransport
 from ..wire.frames import shortened
 
-__all__ = ("EndpointEnd", "close_for")
+__all__ = ("EndpointEnd", "close_for", "denial_body")
 
 logger = logging.getLogger("hubbub")
 
@@ -77,7 +77,7 @@ class EndpointEnd:
             return denied
         self._hub.refused(denied)
         headers = {"content-type": "application/json", **denied.headers}
-        return HTTPException(denied.status, json.dumps(_body(denied)), headers)
+        return HTTPException(denied.status, json.dumps(denial_body(denied)), headers)
 
     def _note(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Note what the endpoint and its dependencies have raised, before any exception handler sees it."""
@@ -130,7 +130,7 @@ class EndpointEnd:
             return False  # FastAPI has answered, or the server will; else the server could not send FastAPI's answer
         try:
             if can_deny:
-                await websocket.send_denial_response(JSONResponse(_body(denied), denied.status, denied.headers))
+                await websocket.send_denial_response(JSONResponse(denial_body(denied), denied.status, denied.headers))
             else:
                 await websocket.close(CloseCode.POLICY_VIOLATION)
         except (OSError, RuntimeError) as failure:
@@ -177,7 +177,8 @@ def _is_about_a_response(error: Exception | None) -> bool:
     )
 
 
-def _body(denied: Denied) -> dict[str, str | None]:
+def denial_body(denied: Denied) -> dict[str, str | None]:
+    """Return the JSON body of a refusal."""
     return {"detail": denied.reason, "limit": denied.limit}
 
 

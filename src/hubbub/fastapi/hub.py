@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import (
+    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -15,30 +17,36 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, Self
+from dataclasses import replace
+from typing import Any, ParamSpec, Self, TypeVar
 
 import anyio.from_thread
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 
-from ..config import Drain, Heartbeat, Limits, Outbox
+from ..brokers import check_url
+from ..config import Drain, Heartbeat, History, Limits, Outbox, Presence
 from ..hub.admission import Admission
 from ..hub.connection import CoreConnection
-from ..hub.hub import EVERYONE, user_channel
+from ..hub.hub import EVERYONE, ChannelOptions, user_channel
 from ..hub.statistics import Counters, Statistics
 from ..interfaces import Clock
-from ..model import CloseCode, OnInvalid
+from ..model import CloseCode, OnInvalid, Position
 from ..state.pattern import ChannelPattern
 from .channels import Channel, ChannelFamily
 from .connection import Connection, Exclude, NamedChannel, channel_name, check_close, core_of
 from .dependency import ConnectionDependency
+from .events import EventsResponse
+from .families import Family
+from .records import PresenceCount, Publication, UserPresence, as_json, by_user, publications
 from .runtime import Runtime
+from .signals import told_of_the_end
+from .stream import stream
 
-__all__ = ("FromThread", "Hub")
-
-_MEMORY = "memory://"
-
+__all__ = ("FromThread", "Hub", "hubs", "is_shared")
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class FromThread:
@@ -61,9 +69,29 @@ class FromThread:
         message: object,
         *,
         exclude: Exclude = None,
-    ) -> None:
+        idempotency_key: str | None = None,
+    ) -> Position | None:
         """See `Hub.publish`."""
-        self._run(self._hub.publish, channel, message, exclude=exclude)
+        return self._run(self._hub.publish, channel, message, exclude=exclude, idempotency_key=idempotency_key)
+
+    def history(
+        self,
+        channel: str | NamedChannel,
+        since: Position | None = None,
+        limit: int | None = None,
+        *,
+        reverse: bool = False,
+    ) -> Sequence[Publication]:
+        """See `Hub.history`."""
+        return self._run(self._hub.history, channel, since, limit, reverse=reverse)
+
+    def presence(self, channel: str | NamedChannel) -> Mapping[str, UserPresence]:
+        """See `Hub.presence`."""
+        return self._run(self._hub.presence, channel)
+
+    def presence_count(self, channel: str | NamedChannel) -> PresenceCount:
+        """See `Hub.presence_count`."""
+        return self._run(self._hub.presence_count, channel)
 
     def send(self, user: str, message: object, *, exclude: Exclude = None) -> None:
         """See `Hub.send`."""
@@ -73,9 +101,9 @@ class FromThread:
         """See `Hub.disconnect`."""
         self._run(self._hub.disconnect, user, code, reason)
 
-    def _run(self, call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
-        async def run() -> None:
-            await call(*args, **kwargs)
+    def _run(self, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        async def run() -> R:
+            return await call(*args, **kwargs)
 
         try:
             asyncio.get_running_loop()
@@ -85,10 +113,9 @@ class FromThread:
             raise RuntimeError(f"hub.from_thread is for threads: in async code write await hub.{call.__name__}(…)")
         loop = self._runtime.running_loop
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(run(), loop).result()
-            return
+            return asyncio.run_coroutine_threadsafe(run(), loop).result()
         try:
-            anyio.from_thread.run(run)
+            return anyio.from_thread.run(run)
         except anyio.NoEventLoopError:
             raise RuntimeError(
                 "the hub has not started, or has ended: give the application lifespan=hub.lifespan"
@@ -135,7 +162,8 @@ class Hub:
     A hub belongs to the event loop that it started in. If that loop is closed it starts afresh in the next one.
 
     Args:
-        broker: Where the hub publishes. This version knows `memory://`, one process.
+        broker: Where the hub publishes: `memory://`, one process; or Redis, for as many workers as you like:
+            `redis://host:6379`, `rediss://…` with TLS, `unix://path`, `redis+sentinel://host:26379,…/service`.
         limits: How much it takes from its clients.
         outbox: What it keeps for a client that reads slowly.
         heartbeat: How the server asks whether a client is there.
@@ -153,7 +181,7 @@ class Hub:
 
     def __init__(
         self,
-        broker: str = _MEMORY,
+        broker: str = "memory://",
         *,
         limits: Limits = Limits(),
         outbox: Outbox = Outbox(),
@@ -163,8 +191,7 @@ class Hub:
         on_invalid: OnInvalid = "reply",
         clock: Clock | None = None,
     ) -> None:
-        if broker != _MEMORY:
-            raise ValueError(f"broker {broker!r}: this version knows {_MEMORY!r} only; limits are given by name")
+        self._scheme = check_url(broker)
         for name, value, kind in (
             ("limits", limits, Limits),
             ("outbox", outbox, Outbox),
@@ -176,13 +203,14 @@ class Hub:
         self.limits = limits
         self.outbox = outbox
         self._on_invalid = on_invalid
-        self._runtime = Runtime(limits, heartbeat, drain, allowed_origins, clock)
+        self._runtime = Runtime(limits, heartbeat, drain, allowed_origins, clock, broker)
         self._endpoint = ConnectionDependency(
             self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True
         )
+        _hubs.add(self)
 
     def __repr__(self) -> str:
-        return f"<Hub {_MEMORY} with {self.connections!r}>"
+        return f"<Hub {self._scheme}:// with {self.connections!r}>"
 
     # Connections
 
@@ -234,11 +262,12 @@ class Hub:
             exclude: A connection, or several, that are left out.
 
         Raises:
+            BrokerUnavailable: The broker is away, or has not answered in time: see its `published`.
             RuntimeError: The hub belongs to another event loop.
             TypeError: The message has no JSON form, or `exclude` names something else than connections.
             ValueError: The message has no UTF-8 form, or contains itself.
         """
-        await self._publish(EVERYONE, message, exclude)
+        await self._runtime.start().publish(EVERYONE, message, _excluded(exclude))
 
     async def publish(
         self,
@@ -246,22 +275,72 @@ class Hub:
         message: object,
         *,
         exclude: Exclude = None,
-    ) -> None:
-        """Send a message to all who have joined a channel.
+        idempotency_key: str | None = None,
+    ) -> Position | None:
+        """Send a message to all who have joined a channel, on all workers; no handler is asked.
 
         Args:
             channel: Its name, or a `Channel`.
             message: As for `broadcast`.
-            exclude: As for `broadcast`.
+            exclude: As for `broadcast`; a channel with history has none.
+            idempotency_key: Publish once under this name: a repeat within the history's `idempotency_ttl_s` delivers
+                nothing and returns the first position.
+
+        Returns:
+            The position of the publication, where the channel has history.
 
         Raises:
-            RuntimeError, TypeError: As for `broadcast`.
-            ValueError: As for `broadcast`, or the name is empty or begins with `$`.
+            BrokerUnavailable, RuntimeError, TypeError: As for `broadcast`.
+            ValueError: As for `broadcast`; the name is empty or begins with `$`; `exclude` on a channel with history,
+                or a key on one without.
         """
-        await self._publish(channel_name(channel), message, exclude)
+        core = self._runtime.start()
+        return await core.publish(channel_name(channel), message, _excluded(exclude), idempotency_key)
+
+    async def history(
+        self,
+        channel: str | NamedChannel,
+        since: Position | None = None,
+        limit: int | None = None,
+        *,
+        reverse: bool = False,
+    ) -> Sequence[Publication]:
+        """Return what was published on a channel with history.
+
+        Args:
+            channel: Its name, or a `Channel`.
+            since: Only what comes after this position, or with `reverse` what came before it. Where history does not
+                reach back so far, or the position is of another epoch, that is nothing.
+            limit: The most publications to return; all that is kept by default.
+            reverse: From the newest to the oldest.
+
+        Raises:
+            BrokerUnavailable: The broker is away.
+            ValueError: The channel has no history, or the limit is not a number above 0.
+        """
+        return publications(await self._runtime.start().history(channel_name(channel), since, limit, reverse))
+
+    async def presence(self, channel: str | NamedChannel) -> Mapping[str, UserPresence]:
+        """Return who is in a channel, on all workers: each user's connections. Nobody in particular is not listed.
+
+        A user that is gone stays for the grace period.
+
+        Raises:
+            BrokerUnavailable: The broker is away.
+            ValueError: The channel has no presence.
+        """
+        return by_user(await self._runtime.start().members(channel_name(channel)))
+
+    async def presence_count(self, channel: str | NamedChannel) -> PresenceCount:
+        """Return how many are in a channel, on all workers.
+
+        Raises:
+            BrokerUnavailable, ValueError: As for `presence`.
+        """
+        return PresenceCount(*await self._runtime.start().count(channel_name(channel)))
 
     async def send(self, user: str, message: object, *, exclude: Exclude = None) -> None:
-        """Send a message to all connections of a user; if there is none, that is no error.
+        """Send a message to all connections of a user, on all workers; if there is none, that is no error.
 
         Args:
             user: As in `connection.user`.
@@ -269,13 +348,17 @@ class Hub:
             exclude: As for `broadcast`.
 
         Raises:
-            RuntimeError, ValueError: As for `broadcast`.
+            BrokerUnavailable, RuntimeError, ValueError: As for `broadcast`.
             TypeError: As for `broadcast`, or `user` is not a `str`.
         """
-        await self._publish(user_channel(_user(user)), message, exclude)
+        await self._runtime.start().publish(user_channel(_user(user)), message, _excluded(exclude))
+
+    async def stream(self, channel: str | NamedChannel, items: AsyncIterable[Any], *, grace_s: float = 30) -> Position:
+        """Publish each item of an iterator on a channel with history, and a marker at its end: see `Channel.stream`."""
+        return await stream(self._runtime.start(), channel_name(channel), items, grace_s)
 
     async def disconnect(self, user: str, code: int = CloseCode.DISCONNECTED, reason: str = "") -> None:
-        """Close all connections of a user, after what is queued for them; returns without waiting for them.
+        """Close all connections of a user, on all workers, after what is queued for them; does not wait for them.
 
         Args:
             user: As in `connection.user`.
@@ -283,21 +366,12 @@ class Hub:
             reason: At most 123 bytes.
 
         Raises:
+            BrokerUnavailable: As for `broadcast`.
             TypeError: `user` is not a `str`.
             ValueError: The code is not one to send, or the reason is too long.
         """
         check_close(code, reason)
-        for connection in self._runtime.start().subscribers(user_channel(_user(user))):
-            connection.end(code, reason)
-
-    async def _publish(self, channel: str, message: object, exclude: Exclude) -> None:
-        core = self._runtime.start()
-        is_behind = core.publish(channel, message, _excluded(exclude))
-        # Let the transports write before more is queued, or a producer that never waits would overrun clients that are
-        # not slow at all, and memory.
-        while is_behind or core.is_full:
-            is_behind = False
-            await asyncio.sleep(0)
+        await self._runtime.start().disconnect_user(_user(user), code, reason)
 
     @property
     def from_thread(self) -> FromThread:
@@ -312,24 +386,78 @@ class Hub:
         Raises:
             ValueError: The name is empty or begins with `$`.
         """
-        return Channel(name, self.publish)
+        return Channel(name, self)
 
-    def channels(self, pattern: str, *, outbox: Outbox | None = None) -> ChannelFamily:
+    def channels(
+        self,
+        pattern: str,
+        *,
+        outbox: Outbox | None = None,
+        history: History | None = None,
+        presence: Presence | bool = False,
+    ) -> ChannelFamily:
         """Declare a family of channels; calling what this returns gives one of them.
+
+        What it returns has decorators for handlers, such as `on_join`.
 
         Args:
             pattern: A name with parameters, such as `room:{room}`; each stands for one or more characters except `:`.
             outbox: With the policy for these channels' publications, such as `Outbox(policy="latest")`. The bound in
                 bytes is the connection's.
+            history: What the channels remember, so that clients that come back get what they have missed.
+            presence: Whether it is known who is in them, on all workers: `True`, or with settings of its own.
 
         Raises:
-            ValueError: The pattern is not one, overlaps with another family's, or the outbox has a bound of its own.
+            TypeError: A setting is not of its class.
+            ValueError: The pattern is not one, or overlaps with another family's; the outbox has a bound of its own; or
+                it drops messages, and the channels have history.
         """
         if outbox is not None and outbox.bytes != Outbox().bytes:
             raise ValueError("a channel family has a policy only: give the bound in bytes to Hub(outbox=…)")
-        parsed = ChannelPattern(pattern)
-        self._runtime.declare(parsed, outbox.policy if outbox is not None else None)
-        return ChannelFamily(parsed, self.publish)
+        if history is not None and not isinstance(history, History):
+            raise TypeError(f"history={history!r}: give the settings as history=History(…)")
+        if not isinstance(presence, bool | Presence):
+            raise TypeError(f"presence={presence!r}: give True, or the settings as presence=Presence(…)")
+        policy = None if outbox is None else outbox.policy
+        if history is not None:
+            if policy not in (None, "disconnect"):
+                raise ValueError(
+                    f"channels {pattern!r} with history cannot have the policy {policy!r}: a client that loses some is "
+                    "disconnected, and resumes"
+                )
+            policy = "disconnect"
+        if isinstance(presence, bool):
+            options = ChannelOptions(policy, history, Presence() if presence else None)
+        else:
+            options = ChannelOptions(policy, history, presence)
+        family = Family(ChannelPattern(pattern), options)
+        self._runtime.families.declare(family)
+        return ChannelFamily(family, self)
+
+    def events(
+        self, request: Request, channel: str | NamedChannel, *, user: str | None = None, info: Any = None
+    ) -> Response:
+        """Return a channel as Server-Sent Events: `return hub.events(request, channel)` in a `GET` route.
+
+        The family's `on_join` is asked. With history each event has its position as `id`, and a browser that comes back
+        gets what it has missed; where that is not possible, an event `reset`. The data of an event is the message as on
+        a socket, of binary ones in Base64. A client over a limit gets 429 or 503, one that is refused 403.
+
+        Args:
+            request: The request; its `Last-Event-ID` says where the client was.
+            channel: Its name, or a `Channel`.
+            user: Who listens, for presence, limits and `hub.disconnect`; `hub.send` does not reach streams.
+            info: As for `Connection.join`.
+
+        Raises:
+            RuntimeError: The hub belongs to another event loop.
+            TypeError: `info` has no JSON form.
+            ValueError: The name is empty or begins with `$`, or the user is empty.
+        """
+        core = self._runtime.start()
+        settings = replace(self._endpoint.settings_of(core), is_quiet=True)
+        families = self._runtime.families
+        return EventsResponse(core, settings, families, request, channel_name(channel), user, as_json(info))
 
     # Its life
 
@@ -347,7 +475,21 @@ class Hub:
         With a lifespan of your own write `async with hub:` around its `yield`.
         """
         async with self:
-            yield
+            with told_of_the_end(self._runtime.end_streams):
+                yield
+
+
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+
+def hubs() -> Collection[Hub]:
+    """Return all hubs of this process that somebody still has, started or not; those of managers too."""
+    return tuple(_hubs)
+
+
+def is_shared(hub: Hub) -> bool:
+    """Whether hubs of other processes hear what a hub publishes."""
+    return hub._scheme != "memory"
 
 
 def _user(user: str) -> str:

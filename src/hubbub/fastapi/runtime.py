@@ -10,13 +10,14 @@ from typing import Any
 
 from fastapi.dependencies.models import Dependant
 
+from ..brokers import from_url
 from ..config import Drain, Heartbeat, Limits
 from ..hub.admission import Admission, open_file_limit
 from ..hub.hub import CoreHub
 from ..hub.origin import OriginPolicy
 from ..interfaces import Clock
-from ..model import CloseCode, OutboxPolicy
-from ..state.pattern import ChannelPattern
+from ..model import CloseCode
+from .families import Families
 from .typed import UNTYPED, MessageTypes, declared_types
 
 __all__ = ("Runtime",)
@@ -48,11 +49,13 @@ class Runtime:
         drain: How the server ends the connections when it stops.
         allowed_origins: The origins beside the application's own.
         clock: The time, or `None` for the event loop's.
+        broker: The address of the broker.
 
     Attributes:
         core: The core of the loop that it has started in last, or `None`.
         loop: The loop that it belongs to, or `None`.
         origins: Which pages may connect.
+        families: The families of channels that are declared.
     """
 
     def __init__(
@@ -62,7 +65,10 @@ class Runtime:
         drain: Drain,
         allowed_origins: Sequence[str],
         clock: Clock | None,
+        broker: str,
     ) -> None:
+        self.families = Families()
+        self._broker = broker
         self.heartbeat = heartbeat
         self.drain = drain
         self.core: CoreHub | None = None
@@ -70,7 +76,6 @@ class Runtime:
         self.origins = OriginPolicy(allowed_origins)
         self._limits = limits
         self._clock = clock
-        self._families: list[tuple[ChannelPattern, OutboxPolicy | None]] = []
         self._types: dict[int, tuple[Dependant, MessageTypes]] = {}
         self._entered = 0
         self._life = _Life.IDLE
@@ -101,15 +106,21 @@ class Runtime:
         limits = self._limits
         if limits.connections is None:
             limits = replace(limits, connections=open_file_limit())
+        clock = self._clock or loop
+        engine = from_url(self._broker, clock=clock)
         self.core = CoreHub(
-            clock=self._clock or loop,
+            clock=clock,
             admission=Admission(limits),
-            policy_of=self._policy_of,
+            options_of=self.families.options_of,
             # Not in the next turn, but in the one after it: what was read in this turn is published by endpoints in the
             # next one, and should go out together. Without that, 16 messages in flight to 500 subscribers settle into
             # runs of 8, at 0.48 µs of CPU a delivery instead of 0.27.
             call_soon=lambda call: loop.call_soon(lambda: loop.call_soon(call)),
+            broker=engine.broker,
+            presence=engine.presence,
+            witness=self.families,
         )
+        self.families.keep = self.core.eager.keep
         self._entered = 0
         self._life = _Life.RUNNING
 
@@ -135,7 +146,7 @@ class Runtime:
         self._life = _Life.ENDING
         core.is_draining = True
         try:
-            for connection in [*core.connections.values()]:
+            for connection in [*core.held]:
                 connection.end(CloseCode.SERVICE_RESTART)
             async with asyncio.timeout(_STOP_DEADLINE_S):
                 while core.held:
@@ -148,6 +159,11 @@ class Runtime:
             await core.close(_HANDLERS_DEADLINE_S)
             self._life = _Life.ENDED
 
+    def end_streams(self) -> None:
+        """The server is about to stop: end what would keep it from that."""
+        if self.core is not None:
+            self.core.end_streams()
+
     @property
     def running_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop of a hub that is running, for calls from threads."""
@@ -155,23 +171,6 @@ class Runtime:
         return self.loop if is_running else None
 
     # What was declared
-
-    def declare(self, pattern: ChannelPattern, policy: OutboxPolicy | None) -> None:
-        """Add a family of channels.
-
-        Raises:
-            ValueError: A name could belong to it and to another family.
-        """
-        for other, _ in self._families:
-            if other.overlaps(pattern):
-                raise ValueError(f"channels {pattern.pattern!r} overlaps with {other.pattern!r}: rename one")
-        self._families.append((pattern, policy))
-
-    def _policy_of(self, channel: str) -> OutboxPolicy | None:
-        for pattern, policy in self._families:
-            if pattern.matches(channel):
-                return policy
-        return None
 
     def types_of(self, scope: Mapping[str, Any], generic: type) -> MessageTypes:
         """Return the `Connection[In, Out]` that the route of `scope` declares; read once for each route.

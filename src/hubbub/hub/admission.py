@@ -9,7 +9,7 @@ from collections import Counter
 from ..config import Limits
 from ..errors import Denied
 
-__all__ = ("Admission", "open_file_limit")
+__all__ = ("Admission", "open_file_limit", "too_many_of_user")
 
 logger = logging.getLogger("hubbub")
 
@@ -27,6 +27,11 @@ def open_file_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else max(1, soft - _RESERVED_FILES)
 
 
+def too_many_of_user() -> Denied:
+    """Return the refusal of a user that has as many connections as it may."""
+    return Denied("Too many connections of this user", limit="connections_per_user", status=429, headers=RETRY_AFTER)
+
+
 class Admission:
     """Counts connections against the limits of a hub or of one endpoint.
 
@@ -37,7 +42,7 @@ class Admission:
     """
 
     def __init__(self, limits: Limits, *, status: int = 503, detail: str = "Too many connections") -> None:
-        self._limits = limits
+        self.limits = limits
         self._status = status
         self._detail = detail
         self._total = 0
@@ -50,13 +55,11 @@ class Admission:
         Raises:
             Denied: A limit is reached; it carries the limit's name and the HTTP status.
         """
-        limits = self._limits
+        limits = self.limits
         if _reached(self._total, limits.connections):
             raise Denied(self._detail, limit="connections", status=self._status, headers=RETRY_AFTER)
         if user is not None and _reached(self._users[user], limits.connections_per_user):
-            raise Denied(
-                "Too many connections of this user", limit="connections_per_user", status=429, headers=RETRY_AFTER
-            )
+            raise too_many_of_user()
         if address is not None and _reached(self._addresses[address], limits.connections_per_address):
             logger.warning(
                 "refused a WebSocket from %s: %d connections from that address are open; if it is a proxy's, start the "

@@ -24,7 +24,7 @@ import enum
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Protocol
@@ -49,6 +49,8 @@ SEND_DEADLINE_S = 10.0
 """How long a direct send waits for room before its client counts as slow."""
 CLOSE_DEADLINE_S = 5.0
 """How long a close waits for what is queued before it."""
+JOINED_BYTES = 65_536
+"""How much is joined to one write at most."""
 DRAIN_DEADLINE_S = 1.0
 """How long it waits when the server stops."""
 
@@ -129,6 +131,7 @@ class Settings:
         on_invalid: What to do with an invalid message.
         admissions: The counts that a connection takes part in while it is connected.
         transport: What its transport is asked for.
+        is_quiet: Whether it hears only what it joins: no broadcast, nothing that is sent to its user.
     """
 
     limits: Limits
@@ -136,6 +139,7 @@ class Settings:
     on_invalid: OnInvalid
     admissions: tuple[Admission, ...]
     transport: TransportSettings = field(default_factory=TransportSettings)
+    is_quiet: bool = False
 
 
 class Facade(Protocol):
@@ -243,6 +247,11 @@ class CoreConnection:
         return self._transport
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is accepted and has not ended."""
+        return self.phase is Phase.OPEN
+
+    @property
     def user(self) -> str | None:
         """Who is connected, or `None` for nobody in particular. Can be set until the connection is accepted."""
         return self._user
@@ -274,6 +283,10 @@ class CoreConnection:
         self._hub.opened(self)
         self._watch_silence()
         transport.start(self, self.settings.transport)
+
+    def refuse(self) -> None:
+        """An admitted connection is refused after all: it may be admitted again."""
+        self._hub.released(self)
 
     def fail(self) -> None:
         """The handshake of an admitted connection failed: it never opens."""
@@ -404,6 +417,22 @@ class CoreConnection:
             await waiter
         except ConnectionEnded as ended:
             self._undelivered(ended)
+
+    async def send_frames(self, frames: Sequence[PreparedFrame]) -> None:
+        """Send several, joined where its transport takes them so. Raises as `send_frame`."""
+        self._hub.settle(self)
+        sent = 0
+        while sent < len(frames) and self.phase is Phase.OPEN:
+            sharing = None if self.is_congested else self.transport.sharing
+            if sharing is None:
+                await self.send_frame(frames[sent])
+                sent += 1
+                continue
+            batch = tuple(_up_to(JOINED_BYTES, frames[sent:]))
+            self._hub.counters.deliveries += len(batch)
+            self._hub.counters.bytes_sent += sum(frame.size for frame in batch)
+            sharing.write_encoded(sharing.encoding(batch))
+            sent += len(batch)
 
     def _gave_up(self, waiter: asyncio.Future[None]) -> None:
         """A waiting sender was cancelled: it holds nobody up who waits behind it."""
@@ -760,6 +789,15 @@ class CoreConnection:
         self._hub.released(self)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+
+def _up_to(size: int, frames: Sequence[PreparedFrame]) -> Iterator[PreparedFrame]:
+    """Yield the first frames of so many bytes together, or the first one."""
+    for frame in frames:
+        yield frame
+        size -= frame.size
+        if size <= 0:
+            return
 
 
 async def _wait_for(outcome: Awaitable[None], handler: str) -> None:

@@ -32,6 +32,13 @@ class Statistics:
             takes none.
         invalid_messages: Messages that did not fit `Connection[In]`.
         violations: Connections ended and calls denied over a limit, by limit.
+        is_broker_connected: Whether publications of other workers arrive; always so without a broker that is shared.
+        gaps: How often publications of other workers may have been lost, and were looked for in history.
+        unrecovered: Gaps of a channel with history that could not be closed, and were told to its clients.
+        resumed: Joins with a position that got all they had missed.
+        not_resumed: Joins with a position from which history reaches no more.
+        history_reads: Readings of histories, for gaps and for joins.
+        malformed: Payloads on the broker that could not be read.
     """
 
     connections: int
@@ -51,6 +58,13 @@ class Statistics:
     discarded: int
     invalid_messages: int
     violations: Mapping[str, int]
+    is_broker_connected: bool
+    gaps: int
+    unrecovered: int
+    resumed: int
+    not_resumed: int
+    history_reads: int
+    malformed: int
 
 
 @dataclass(slots=True)
@@ -70,8 +84,16 @@ class Counters:
     discarded: int = 0
     invalid_messages: int = 0
     violations: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    unrecovered: int = 0
+    resumed: int = 0
+    not_resumed: int = 0
+    history_reads: int = 0
+    malformed: int = 0
 
-    def snapshot(self, *, connections: int, users: int, channels: int, queued_bytes: int) -> Statistics:
+    def snapshot(
+        self, *, connections: int, users: int, channels: int, queued_bytes: int, is_broker_connected: bool = True
+    ) -> Statistics:
         """Return the record of now; `connections` and the like are what only the hub can count."""
         return Statistics(
             connections=connections,
@@ -91,4 +113,11 @@ class Counters:
             discarded=self.discarded,
             invalid_messages=self.invalid_messages,
             violations=dict(self.violations),
+            is_broker_connected=is_broker_connected,
+            gaps=self.gaps,
+            unrecovered=self.unrecovered,
+            resumed=self.resumed,
+            not_resumed=self.not_resumed,
+            history_reads=self.history_reads,
+            malformed=self.malformed,
         )
