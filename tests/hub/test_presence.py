@@ -253,6 +253,25 @@ async def test_a_user_of_a_worker_that_died_is_told_to_have_gone_once(store: Fai
 # While it is under way
 
 
+async def test_an_outage_beyond_the_lease_takes_nobody_out_who_is_there(
+    store: FailingStore, clock: ManualClock
+) -> None:
+    dead, first, second = (Worker(store, clock) for _ in range(3))
+    await dead.enter("c1")
+    await first.enter("c2", "bob")
+    await second.enter("c3", "cem")
+    dead.attendance._refresh.cancel()  # type: ignore[union-attr]
+    store.is_away = True
+    await passed(clock, 60)
+    store.is_away = False
+    await passed(clock, 60)
+    assert await present(store) == ["c2", "c3"]
+    told = first.told + second.told
+    assert sorted(told) == sorted([WENT, "bob came to room", "cem came to room"])
+    for worker in (dead, first, second):
+        await worker.background.aclose()
+
+
 async def test_whoever_leaves_while_it_enters_is_not_there(worker: Worker, store: FailingStore) -> None:
     store.is_open.clear()
     entering = asyncio.ensure_future(worker.enter("c1"))

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Protocol
 
@@ -264,6 +265,9 @@ class Exchange:
         is_complete = found.is_complete
         if not is_complete:  # what is left of it is as good as live: in a new epoch it is all that was published
             found = await self.broker.read(channel, line.history)
+            if before is not None and before.epoch != found.position.epoch:
+                news = [stored for stored in found.publications if stored.offset > found.floor]
+                found = replace(found, publications=news)
         if self._lines.get(channel) is not line:  # who hears the channel now has come after all this
             return
         recovered = line.recovery.read(found.position, self._unpacked(found.publications), is_complete)
@@ -287,7 +291,13 @@ class Exchange:
         """
         publications: list[tuple[int, Message]] = []
         have = since
-        while line.position is not None and line.position.epoch == have.epoch:
+        while line.position is not None:
+            if line.position.epoch != have.epoch:
+                continued = await self._in_one_epoch(channel, line, have)
+                if continued is None:
+                    return None
+                have = continued
+                continue
             position = line.position
             if position.offset < have.offset:
                 if not await self._reaches(channel, line, have):
@@ -308,6 +318,18 @@ class Exchange:
                 return None
             have = Position(have.epoch, news[-1][0])
         return None
+
+    async def _in_one_epoch(self, channel: str, line: Line, position: Position) -> Position | None:
+        """Return the position in the line's epoch, which has gone on from that of the position or is behind it."""
+        found = await self._shared_read(channel, line, position)
+        if not found.is_complete or line.position is None:
+            return None
+        continued = Position(found.position.epoch, position.offset)
+        if line.position.epoch != continued.epoch:
+            line.recovery.suspect()
+            self._repair(channel, line)
+            await _wait_for(line.reaches(position.offset))
+        return continued if line.position.epoch == continued.epoch else None
 
     async def _reaches(self, channel: str, line: Line, position: Position) -> bool:
         """Wait until this hub is where the client was on another one already; return whether it came there."""

@@ -22,7 +22,7 @@ from .fanout import prepare
 
 __all__ = ("UNREADABLE", "Disconnect", "Form", "Kind", "Message", "Parcel", "lost", "pack", "unpack")
 
-_HEAD_BYTES = 65_536
+_HEAD_BYTES = 1_048_576
 _WORD = re.compile(r"[0-9a-zA-Z.]*")
 
 

@@ -51,6 +51,7 @@ class Attendance:
         self._entries: dict[str, dict[str, PresenceEntry]] = {}
         self._settings: dict[str, Presence] = {}
         self._leaving: dict[tuple[str, str], Timer] = {}
+        self._was_away = False
         self._refresh: Timer | None = None
         self._refresh_at = 0.0
 
@@ -128,6 +129,7 @@ class Attendance:
         self._plan_refresh(min(settings.lease_s for settings in self._settings.values()))
 
     async def _renew(self) -> None:
+        was_away, self._was_away = self._was_away, False
         for lease_s in {settings.lease_s for settings in self._settings.values()}:
             # Read just before the call: an entry that has been taken out must not come back.
             entries = {
@@ -136,9 +138,30 @@ class Attendance:
                 if self._settings[channel].lease_s == lease_s
             }
             try:
-                self._tell(await self.store.refresh(entries, lease_s))
+                departures = await self.store.refresh(entries, lease_s)
             except BrokerUnavailable as error:
+                self._was_away = True
                 logger.debug("presence is renewed later: %s", error)
+                continue
+            if was_away and departures:
+                self._tell_later(departures, lease_s)
+            else:
+                self._tell(departures)
+
+    def _tell_later(self, departures: Sequence[Departure], lease_s: float) -> None:
+        """The broker was away for everyone, so that leases have ended of those who are there: give them time."""
+        when = self._clock.time() + 2 * lease_s / REFRESHES
+        self._clock.call_at(when, lambda: self._background.start(self._tell_who_is_gone(departures)))
+
+    async def _tell_who_is_gone(self, departures: Sequence[Departure]) -> None:
+        for departure in departures:
+            try:
+                members = await self.store.members(departure.channel)
+            except BrokerUnavailable as error:
+                logger.debug("nobody knows who is in %r: %s", departure.channel, error)
+                continue
+            if departure.user not in {member.user for member in members}:
+                self._tell((departure,))
 
     def _tell(self, departures: Sequence[Departure]) -> None:
         for channel, user in departures:
