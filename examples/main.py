@@ -1,4 +1,4 @@
-"""The three applications in one, with a page to choose from: ``hubbub run examples.main:app``."""
+"""The four applications in one, with a page to choose from: ``hubbub run examples.main:app``."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,9 +11,10 @@ from fastapi.staticfiles import StaticFiles
 from examples.chat.app import app as chat
 from examples.game.app import app as game
 from examples.notifications.app import app as notifications
+from examples.stream.app import app as stream
 
 HERE = Path(__file__).parent
-APPLICATIONS = {"/chat": chat, "/notifications": notifications, "/game": game}
+APPLICATIONS = {"/chat": chat, "/notifications": notifications, "/game": game, "/stream": stream}
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ from websockets.asyncio.client import connect
 import hubbub
 import hubbub.testing
 from examples.main import app as examples
-from hubbub import Drain, Heartbeat, Hub, Limits, Outbox
+from hubbub import Drain, Heartbeat, History, Hub, Limits, Outbox, Presence
 from hubbub.testing import Client, ClientConnection, Refused
 
 ROOT = Path(__file__).parents[1]
@@ -258,6 +258,8 @@ def table_rows(page: str, first_heading: str) -> list[list[str]]:
         ("docs/slow-clients.md", "field", Outbox),
         ("docs/hub.md", "field of `Heartbeat`", Heartbeat),
         ("docs/hub.md", "field of `Drain`", Drain),
+        ("docs/channels.md", "field of `History`", History),
+        ("docs/channels.md", "field of `Presence`", Presence),
     ],
 )
 def test_the_defaults_are_those_of_the_code(page: str, heading: str, configuration: type) -> None:
@@ -271,6 +273,7 @@ def test_the_defaults_are_those_of_the_code(page: str, heading: str, configurati
         ("argument", Hub),
         ("argument of `accept`", hubbub.Connection.accept),
         ("argument of `detach`", hubbub.Connection.detach),
+        ("argument of `join`", hubbub.Connection.join),
     ],
 )
 def test_the_tables_of_arguments_are_complete(heading: str, call: Callable[..., object]) -> None:
@@ -990,3 +993,179 @@ async def drive_denied(module: Any) -> None:
             assert (await ada.receive()).startswith("No: ")
             await ada.send("shout")
             await ada.assert_closed(1008, "No shouting")
+
+
+# docs/channels.md
+
+
+@drives("docs/channels.md", "resume")
+async def drive_resume(module: Any) -> None:
+    room = module.rooms(room="kitchen")
+    async with client_of(module) as client, http(module.app) as browser:
+        assert "new WebSocket" in (await browser.get("/")).text
+        async with client.connect("/rooms/kitchen") as ada:
+            welcome = await ada.receive_json()
+            assert welcome == {"epoch": welcome["epoch"], "offset": 0, "recovered": True}
+            await ada.send("Tea?")
+            heard = await ada.receive_json()
+        [documented, lost] = map(json.loads, page_of("docs/channels.md").sources("json"))
+        assert heard == {**documented, "epoch": welcome["epoch"], "offset": 1}
+        assert heard.keys() - lost.keys() == {"data"}
+        await browser.post("/rooms/kitchen?text=Cake?")
+        await room.publish(b"\0")
+        async with client.connect(f"/rooms/kitchen?since={heard['epoch']}:1") as ada:
+            assert [(await ada.receive_json())["data"] for _ in range(2)] == ["Cake?", "AA=="]
+            assert await ada.receive_json() == {**welcome, "offset": 3}
+        async with client.connect("/rooms/kitchen?since=another:1") as ada:
+            assert await ada.receive_json() == {**welcome, "offset": 3, "recovered": False}
+        assert (await client.refused("/rooms/kitchen?since=1")).status == 400
+
+
+@drives("docs/channels.md", "beginning")
+async def drive_beginning(module: Any) -> None:
+    async with client_of(module) as client, client.connect("/rooms/kitchen") as ada:
+        await tell(ada, "one", ada, heard="one")
+        await tell(ada, "two", ada, heard="two")
+        async with client.connect("/rooms/kitchen") as grace:
+            await grace.assert_received("one", "two")
+            await tell(ada, "three", ada, grace, heard="three")
+
+
+@drives("docs/channels.md", "presence")
+async def drive_presence(module: Any) -> None:
+    devices = {"ada": [{"device": "laptop"}, {"device": "phone"}], "grace": [{"device": "laptop"}]}
+    async with (
+        client_of(module) as client,
+        http(module.app) as browser,
+        client.connect("/rooms/kitchen/grace") as grace,
+    ):
+        await grace.assert_received("grace is here")
+        async with client.connect("/rooms/kitchen/ada") as ada, client.connect("/rooms/kitchen/ada?device=phone"):
+            await grace.assert_received("ada is here")
+            await ada.assert_received("ada is here")
+            await grace.assert_nothing()
+            assert (await browser.get("/rooms/kitchen/count")).json() == 2
+            count = await module.rooms(room="kitchen").presence_count()
+            assert (count.connections, count.users) == (3, 2)
+            assert (await browser.get("/rooms/kitchen")).json() == devices
+        await grace.assert_nothing()  # within the grace period
+
+
+@drives("docs/channels.md", "handlers")
+async def drive_handlers(module: Any) -> None:
+    async with client_of(module) as client, client.connect("/rooms/kitchen/grace") as grace:
+        async with client.connect("/rooms/kitchen/linus") as linus:
+            await linus.assert_closed(1008, "You are not a member of this room")
+        async with client.connect("/rooms/kitchen/ada") as ada:
+            await tell(ada, {"text": "Tea?"}, ada, grace, heard={"user": "ada", "text": "Tea?"})
+            await tell(ada, {"text": "spam"}, ada, heard={"refused": "No spam"})
+            await ada.send({"txt": "Tea?"})
+            assert "text: Field required" in (await ada.receive_json())["refused"]
+        await grace.assert_nothing()
+
+
+def test_the_table_of_handlers_is_complete() -> None:
+    rows = table_rows("docs/channels.md", "decorator")
+    listed = [name for row in rows for name in re.findall(r"`(on_\w+)`", row[0])]
+    family = type(Hub().channels("room:{room}"))
+    assert sorted(listed) == sorted(name for name in vars(family) if name.startswith("on_"))
+
+
+@drives("docs/channels.md", "stream")
+async def drive_stream(module: Any) -> None:
+    async with client_of(module) as client, http(module.app) as browser:
+        started = (await browser.post("/answers?question=Why is it so?")).json()
+        pieces = []
+        while not pieces or pieces[-1]["type"] != "end":
+            async with client.connect(f"/answers/{started['answer']}?since={started['since']}") as page:
+                for _ in range(2):  # and then it is reloaded
+                    envelope = await page.receive_json()
+                    pieces.append(envelope["data"])
+                    started["since"] = f"{envelope['epoch']}:{envelope['offset']}"
+                    if pieces[-1]["type"] == "end":
+                        break
+        assert [piece.get("item") for piece in pieces] == ["You", "have", "asked:", "Why", "is", "it", "so?", None]
+
+
+# docs/events.md
+
+
+class Listener:
+    """A client of Server-Sent Events, in this process."""
+
+    def __init__(self, app: FastAPI, path: str, last_event_id: str | None) -> None:
+        headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+        self._parts: asyncio.Queue[Any] = asyncio.Queue()
+        self._gone = asyncio.Event()
+        self.task = asyncio.create_task(app({**scope, "http_version": "1.1"}, self._receive, self._parts.put))
+
+    async def _receive(self) -> dict[str, object]:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def receive(self) -> Any:
+        """Return the next message of the response: its status, or a part of its body."""
+        message = await asyncio.wait_for(self._parts.get(), 2)
+        return message["status"] if "status" in message else message["body"].decode()
+
+    async def close(self) -> None:
+        self._gone.set()
+        await asyncio.wait_for(self.task, 5)
+
+
+@asynccontextmanager
+async def listening(app: FastAPI, path: str, last_event_id: str | None = None) -> AsyncIterator[Listener]:
+    listener = Listener(app, path, last_event_id)
+    try:
+        yield listener
+    finally:
+        await listener.close()
+
+
+@drives("docs/events.md", "events")
+async def drive_events(module: Any) -> None:
+    path = "/rooms/kitchen/events"
+    async with client_of(module), http(module.app) as browser:
+        assert "new EventSource" in (await browser.get("/")).text
+        assert (await browser.get("/rooms/cellar/events")).json() == {"detail": "Nobody may go there", "limit": None}
+        async with listening(module.app, path) as page:
+            assert await page.receive() == 200
+            first = (await page.receive()).removeprefix("id: ").strip()
+            await browser.post("/rooms/kitchen?text=Tea?")
+            epoch = first.removesuffix(":0")
+            assert await page.receive() == f'id: {epoch}:1\ndata: {{"text":"Tea?"}}\n\n'
+        await browser.post("/rooms/kitchen?text=Cake?")
+        async with listening(module.app, path, f"{epoch}:1") as page:
+            assert await page.receive() == 200
+            assert await page.receive() == f'id: {epoch}:2\ndata: {{"text":"Cake?"}}\n\n'
+            assert await page.receive() == f"id: {epoch}:2\n\n"
+        async with listening(module.app, path, "another:1") as page:
+            assert await page.receive() == 200
+            assert await page.receive() == f"id: {epoch}:2\nevent: reset\ndata: {epoch}:2\n\n"
+
+
+# docs/workers.md
+
+
+@drives("docs/workers.md", "workers")
+async def drive_workers(module: Any) -> None:
+    paths = ("/rooms/kitchen/ada", "/rooms/kitchen/grace")
+    async with client_of(module) as client, open_all(client, *paths) as (ada, grace), http(module.app) as browser:
+        await tell(ada, "Tea?", ada, grace, heard="ada: Tea?")
+        await browser.post("/notify/grace?text=Cake")
+        await grace.assert_received("Cake")
+
+
+@pytest.mark.parametrize("row", table_rows("docs/workers.md", "URL"), ids=lambda row: row[0])
+def test_the_urls_of_brokers_are_such(row: list[str]) -> None:
+    Hub(row[0].strip("`"))
+
+
+@drives("docs/workers.md", "unavailable")
+async def drive_unavailable(module: Any) -> None:
+    async with client_of(module), http(module.app) as browser:
+        url, headers = "/news/tea?text=Ready", {"Idempotency-Key": "1"}
+        first, again = [await browser.post(url, headers=headers) for _ in range(2)]
+        assert (first.status_code, first.json()) == (again.status_code, again.json())
+        assert len(await module.news(topic="tea").history()) == 1

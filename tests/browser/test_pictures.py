@@ -54,3 +54,15 @@ def test_game(person: NewPerson) -> None:
     for page, key in zip(others, ("ArrowLeft", "ArrowRight", "ArrowDown"), strict=True):
         page.keyboard.down(key)
     ada.screenshot(path=IMAGES / "game.png")
+
+
+def test_stream(person: NewPerson) -> None:
+    page = person(viewport=VIEW).open("/stream/")
+    page.get_by_label("Ask something").fill("Where do the words go when I reload?")
+    page.get_by_role("button", name="Ask").click()
+    page.wait_for_url("**answer=*")
+    for number in (17, 75):
+        page.wait_for_function("number => document.getElementById('words').textContent >= number", arg=number)
+        if number == 17:
+            page.reload()
+    page.screenshot(path=IMAGES / "stream.png", animations="disabled")
