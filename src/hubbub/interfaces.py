@@ -224,11 +224,14 @@ class HistorySlice:
         publications: What was asked for, in the order that was asked for.
         is_complete: Whether nothing was lost between `since` and the first of them: `since` is of this epoch, not from
             the future, and whatever comes after it is still there. `True` without `since`.
+        floor: The last offset that is of an earlier epoch, where the data of that are still there and the offsets have
+            gone on; what comes after it was published in this one.
     """
 
     position: Position
     publications: Sequence[StoredPublication]
     is_complete: bool
+    floor: int = 0
 
 
 class HistoryBroker(Broker, Protocol):

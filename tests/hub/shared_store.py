@@ -33,6 +33,7 @@ class Stored:
         self.epoch = epoch
         self.payloads: list[bytes] = []
         self.trimmed = 0
+        self.floor = 0
 
     @property
     def position(self) -> Position:
@@ -64,6 +65,13 @@ class Store:
     def begin_anew(self, channel: str) -> None:
         """Lose the channel's data."""
         del self.streams[channel]
+
+    def go_on(self, channel: str, kept: int) -> None:
+        """Keep the first publications only, and go on in a new epoch, as a server that has restarted."""
+        old = self.streams.pop(channel)
+        new = self.stream(channel)
+        new.payloads = old.payloads[:kept]
+        new.floor = kept
 
     def append(self, channel: str, payload: bytes) -> Position:
         """Publish on a channel with history, as anybody may who reaches the broker."""
@@ -186,7 +194,7 @@ class SharedBroker:
             first = since.offset
         kept = list(enumerate(stream.payloads, 1))[first:] if is_complete else []
         found = [StoredPublication(*one) for one in kept[:limit]]
-        answer = HistorySlice(stream.position, found, is_complete)
+        answer = HistorySlice(stream.position, found, is_complete, stream.floor)
         await self._answer("read")
         return answer
 

@@ -280,6 +280,43 @@ async def test_a_history_that_begins_anew_is_delivered_from_its_beginning(nodes:
     ]
 
 
+@pytest.mark.parametrize("kept", [2, 1])
+async def test_a_history_that_goes_on_in_a_new_epoch_is_not_delivered_again(
+    nodes: list[Node], store: Store, kept: int
+) -> None:
+    """A Redis that restarts has the old publications, or some of them, in the new epoch too."""
+    _, envelope = await listening(nodes[0], form=Form.ENVELOPE)
+    for text in ("one", "two"):
+        await nodes[1].hub.publish("room", text)
+    store.go_on("room", kept)
+    nodes[0].hub.exchange.gap(None)
+    await turns()
+    for text in ("three", "four"):
+        await nodes[1].hub.publish("room", text)
+    await turns()
+    assert [(message["offset"], message.get("data")) for message in envelopes(envelope)] == [
+        (1, "one"),
+        (2, "two"),
+        (kept, None),
+        (kept + 1, "three"),
+        (kept + 2, "four"),
+    ]
+
+
+async def test_what_was_published_in_a_new_epoch_before_it_was_noticed_is_delivered(
+    nodes: list[Node], store: Store
+) -> None:
+    _, plain = await listening(nodes[0])
+    await nodes[1].hub.publish("room", "one")
+    nodes[0].broker.is_holding = True
+    store.go_on("room", 1)
+    await nodes[1].hub.publish("room", "two")
+    nodes[0].broker.drop(1)
+    nodes[0].hub.exchange.gap(None)
+    await turns()
+    assert plain.written == ["one", "two"]
+
+
 async def test_a_history_that_ends_in_this_process_is_delivered_from_its_beginning() -> None:
     clock = ManualClock(1_000.0)
     node = Node(Store(), clock, options_of)

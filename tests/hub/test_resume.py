@@ -351,6 +351,22 @@ async def test_nobody_is_told_of_a_loss_twice(nodes: list[Node]) -> None:
     assert [json.loads(data).get("recovered") for data in transport.written] == [False, None]
 
 
+async def test_a_client_that_knows_the_new_epoch_gets_nothing_again_where_it_is_not_known_yet(
+    nodes: list[Node], store: Store
+) -> None:
+    ours, other = nodes
+    await listening(ours)
+    await published(other, 2)
+    ours.broker.is_holding = True
+    store.go_on("room", 2)
+    await published(other, 2, first=3)
+    ours.broker.drop(2)
+    connection, transport = await ours.connected()
+    assert await joining(ours, connection, at(3, "e2")) == Joined(True, 1, at(4, "e2"))
+    await turns()
+    assert numbers(transport) == [4]
+
+
 async def test_a_fault_of_the_broker_lets_no_join_wait_for_ever(
     nodes: list[Node], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -18,9 +19,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import BrokerUnavailable, Denied
-from ..hub.connection import ConnectionEnded, CoreConnection, Settings
+from ..hub.connection import DRAIN_DEADLINE_S, ConnectionEnded, CoreConnection, Settings
 from ..hub.hub import CoreHub
 from ..hub.message import Form, lost
+from ..interfaces import Timer
 from ..model import CloseCode, Joined, Position
 from ..server.fallback import AsgiTransport
 from ..wire.prepared import PreparedFrame
@@ -32,19 +34,17 @@ __all__ = ("EventsResponse",)
 
 _COMMENT = PreparedFrame(":\n\n")
 _FIRST_RETRY_S = 0.2
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would keep events back
-]
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # nginx would keep events back
+}
 
 
 class EventsResponse(Response):
-    """The response that goes on for as long as the client listens.
+    """The response that goes on for as long as the client listens. It is made in any thread, and sent in the hub's.
 
     Args:
-        core: The hub.
-        settings: What holds for the connection.
+        start: Returns the hub, started, and what holds for its connections.
         families: The handlers that are asked.
         request: The request.
         channel: The channel.
@@ -56,72 +56,127 @@ class EventsResponse(Response):
 
     def __init__(
         self,
-        core: CoreHub,
-        settings: Settings,
+        start: Callable[[], tuple[CoreHub, Settings]],
         families: Families,
         request: Request,
         channel: str,
         user: str | None,
         info: Any,
     ) -> None:
-        super().__init__()
-        self._core = core
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_HEADERS)
+        self._start = start
         self._families = families
         self._request = request
         self._channel = channel
         self._user = user
         self._info = info
-        address = None if request.client is None else request.client.host
-        self._connection = CoreConnection(core, settings, address)
-        self._connection.user = user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        body = _Body(send, self._connection.settings.transport.drain.window_s)
+        core, settings = self._start()
+        peer = RequestPeer(self._request, self._user)
+        self._families.app = scope.get("app")
+        body = _Body(send, self, settings.transport.drain.window_s)
         try:
-            await self._families.may_join(self._channel, RequestPeer(self._request, self._user))
-            await self._open(receive, body)
-            await self._listen(body)
-        except Denied as denied:
-            self._connection.abort()
-            if body.has_begun:  # over a limit while it joined
+            await self._families.may_join(self._channel, peer)
+            if scope["method"] == "HEAD":
                 await body.end()
             else:
-                self._core.refused(denied)
+                connection = _connection(core, settings, peer)
+                stream = _Stream(
+                    core, connection, self._channel, self._request.headers.get("last-event-id"), self._info
+                )
+                await stream.run(scope, receive, body)
+        except Denied as denied:
+            core.refused(denied)
+            if denied.limit == "draining":
+                await body.come_back()
+            else:
                 await JSONResponse(denial_body(denied), denied.status, denied.headers)(scope, receive, send)
+        if self.background is not None:
+            await self.background()
+
+
+def _connection(core: CoreHub, settings: Settings, peer: RequestPeer) -> CoreConnection:
+    """Return the connection of a stream: its client cannot say anything, so it is never silent for too long."""
+    limits = replace(settings.limits, first_message_s=None, idle_s=None)
+    address = None if peer.client is None else peer.client.host
+    connection = CoreConnection(core, replace(settings, limits=limits, is_quiet=True), address)
+    connection.user = peer.user
+    connection.facade = peer
+    return connection
+
+
+class _Stream:
+    """One connection while it listens.
+
+    Args:
+        core: Its hub.
+        connection: The connection, not admitted yet.
+        channel: What it listens to.
+        last_event_id: Where the client says that it was.
+        info: What presence says of it.
+    """
+
+    def __init__(
+        self, core: CoreHub, connection: CoreConnection, channel: str, last_event_id: str | None, info: Any
+    ) -> None:
+        self._core = core
+        self._connection = connection
+        self._channel = channel
+        self._last_event_id = last_event_id
+        self._info = info
+        self._timer: Timer | None = None
+
+    async def run(self, scope: Scope, receive: Receive, body: _Body) -> None:
+        """Listen until the connection has ended.
+
+        Raises:
+            Denied: It may not begin; nothing has been sent then.
+        """
+        try:
+            await self._open(receive, body)
+            await self._listen()
+            await self._connection.wait_closed()
+        finally:
+            self._connection.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+        if not body.has_ended:
+            await _hang_up(scope, receive)
 
     async def _open(self, receive: Receive, body: _Body) -> None:
-        connection = self._connection
-        if self._core.is_draining or self._core.ends_streams:
-            raise _come_back()
-        self._core.admit(connection)
+        core, connection = self._core, self._connection
+        core.check_join(connection, self._channel)
+        core.admit(connection)
         try:
-            await self._core.arrive(connection)
+            await core.arrive(connection)
+            if core.is_draining or core.ends_streams:
+                raise Denied("Shutting down", limit="draining", status=503)
         except BaseException:
             connection.fail()
             raise
         connection.open(AsgiTransport(_only_the_end(receive), body.take))
 
-    async def _listen(self, body: _Body) -> None:
-        connection = self._connection
+    async def _listen(self) -> None:
+        core, connection = self._core, self._connection
+        since, is_readable = self._since()
         try:
-            since, is_readable = self._since()
-            joined = await self._core.join(connection, self._channel, since=since, form=Form.EVENTS, info=self._info)
+            joined = await core.listen(connection, self._channel, since=since, form=Form.EVENTS)
+            # Nothing is awaited from here to the position: it would pass by what is published meanwhile.
             await connection.send_frames(_first_words(self._channel, joined, is_readable))
             self._keep_alive()
+            await core.attend(connection, self._channel, self._info)
         except BrokerUnavailable:
-            connection.end(CloseCode.SERVICE_RESTART)
+            connection.end(CloseCode.SERVICE_RESTART, deadline_s=DRAIN_DEADLINE_S)
         except ConnectionEnded:
             pass
-        except BaseException:
-            connection.abort()
-            raise
-        await connection.wait_closed()
-        await body.end()
 
     def _since(self) -> tuple[Position | None, bool]:
         """Return where the client was, and whether what it said of that can be read."""
-        text = self._request.headers.get("last-event-id")
+        text = self._last_event_id
         if not text or self._core.options(self._channel).history is None:
             return None, True
         try:
@@ -133,8 +188,11 @@ class EventsResponse(Response):
         """Write a comment now and then, so that proxies see that the connection is used."""
         interval_s = self._connection.settings.transport.heartbeat.interval_s
         if interval_s is not None and self._connection.is_open:
-            self._connection.send_now(_COMMENT)
-            self._core.call_later(interval_s, self._keep_alive)
+            self._timer = self._core.call_later(interval_s, self._write_comment)
+
+    def _write_comment(self) -> None:
+        self._connection.send_now(_COMMENT)
+        self._keep_alive()
 
 
 class _Body:
@@ -142,36 +200,45 @@ class _Body:
 
     Args:
         send: ASGI's `send`.
+        response: Whose status and headers it begins with.
         window_s: Seconds over which clients are asked to come back.
+
+    Attributes:
+        has_ended: Whether the client has the whole response.
     """
 
-    def __init__(self, send: Send, window_s: float) -> None:
+    def __init__(self, send: Send, response: Response, window_s: float) -> None:
         self._send = send
+        self._response = response
         self._window_s = window_s
-        self._has_ended = False
-        self.has_begun = False
+        self._has_begun = False
+        self.has_ended = False
 
     async def take(self, message: Any) -> None:
         """Send what stands for a message of a WebSocket."""
         if message["type"] != "websocket.close":
             await self._send_part(message["text"].encode())
         elif message["code"] == CloseCode.SERVICE_RESTART:
-            await self._send_part(_retry(self._window_s))
-            await self.end()
+            await self.come_back()
         else:
             await self.end()
 
-    async def _send_part(self, part: bytes) -> None:
-        if not self.has_begun:
-            self.has_begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
-        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+    async def come_back(self) -> None:
+        """End the body with a word on when to come back."""
+        await self._send_part(_retry(self._window_s))
+        await self.end()
 
     async def end(self) -> None:
-        """End the body; once is enough."""
-        if self.has_begun and not self._has_ended:
-            self._has_ended = True
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        """End the body."""
+        await self._send_part(b"", more_body=False)
+        self.has_ended = True
+
+    async def _send_part(self, part: bytes, *, more_body: bool = True) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            status, headers = self._response.status_code, self._response.raw_headers
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": part, "more_body": more_body})
 
 
 def _first_words(channel: str, joined: Joined, is_readable: bool) -> list[PreparedFrame]:
@@ -189,10 +256,6 @@ def _retry(window_s: float) -> bytes:
     return f"retry: {round(random.uniform(_FIRST_RETRY_S, window_s) * 1_000)}\n\n".encode()
 
 
-def _come_back() -> Denied:
-    return Denied("Shutting down", limit="draining", status=503, headers={"Retry-After": "1"})
-
-
 def _only_the_end(receive: Receive) -> Callable[[], Any]:
     """Return a `receive` of a WebSocket that nothing comes in on: the client's end only."""
 
@@ -202,3 +265,18 @@ def _only_the_end(receive: Receive) -> Callable[[], Any]:
         return {"type": "websocket.disconnect", "code": CloseCode.ABNORMAL, "reason": ""}
 
     return receive_the_end
+
+
+async def _hang_up(scope: Scope, receive: Receive) -> None:
+    """Cut off a client that does not read, where the server lets us.
+
+    ASGI has no word for that: uvicorn would write what it has buffered first, and wait for this client when it stops.
+    Hubbub's HTTP class has one, and uvicorn's `receive` is a method of what has the transport, unless middleware has
+    wrapped it.
+    """
+    extension = scope.get("extensions", {}).get("hubbub.abort", {})
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    abort = extension.get("abort") or getattr(transport, "abort", None)
+    if abort is not None:
+        abort()
+        await _only_the_end(receive)()  # else uvicorn complains about a response that is not complete

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from starlette.types import Scope
@@ -166,15 +167,16 @@ class Families:
         handler = None if family is None else family.handler(Event.LEAVE)
         peer: Any = connection.facade
         if family is not None and handler is not None and peer is not None:
-            self._start(channel, self._call(handler, family, channel, peer, _scope_of(peer)))
+            self._start(channel, partial(self._call, handler, family, channel, peer, _scope_of(peer)))
 
     def _tell(self, event: Event, channel: str, message: object = None) -> None:
         family = self.of(channel)
         handler = None if family is None else family.handler(event)
         if family is not None and handler is not None:
-            self._start(channel, self._call(handler, family, channel, None, requestless_scope(self.app), message))
+            scope = requestless_scope(self.app)
+            self._start(channel, partial(self._call, handler, family, channel, None, scope, message))
 
-    def _start(self, channel: str, call: Coroutine[Any, Any, None]) -> None:
+    def _start(self, channel: str, call: Callable[[], Awaitable[None]]) -> None:
         """Run a call in a task, after those of the same channel that were started before."""
         task = asyncio.Task(_after(self._busy.get(channel), call), context=contextvars.Context())
         self._busy[channel] = task
@@ -205,7 +207,7 @@ def _scope_of(peer: Any) -> Scope | None:
     return scope
 
 
-async def _after(earlier: asyncio.Task[None] | None, call: Awaitable[None]) -> None:
+async def _after(earlier: asyncio.Task[None] | None, call: Callable[[], Awaitable[None]]) -> None:
     if earlier is not None:
         await asyncio.wait((earlier,))
-    await call
+    await call()

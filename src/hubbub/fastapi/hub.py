@@ -17,7 +17,6 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, ParamSpec, Self, TypeVar
 
 import anyio.from_thread
@@ -27,8 +26,8 @@ from starlette.responses import Response
 from ..brokers import check_url
 from ..config import Drain, Heartbeat, History, Limits, Outbox, Presence
 from ..hub.admission import Admission
-from ..hub.connection import CoreConnection
-from ..hub.hub import EVERYONE, ChannelOptions, user_channel
+from ..hub.connection import CoreConnection, Settings
+from ..hub.hub import EVERYONE, ChannelOptions, CoreHub, user_channel
 from ..hub.statistics import Counters, Statistics
 from ..interfaces import Clock
 from ..model import CloseCode, OnInvalid, Position
@@ -40,7 +39,6 @@ from .events import EventsResponse
 from .families import Family
 from .records import PresenceCount, Publication, UserPresence, as_json, by_user, publications
 from .runtime import Runtime
-from .signals import told_of_the_end
 from .stream import stream
 
 __all__ = ("FromThread", "Hub", "hubs", "is_shared")
@@ -450,14 +448,17 @@ class Hub:
             info: As for `Connection.join`.
 
         Raises:
-            RuntimeError: The hub belongs to another event loop.
-            TypeError: `info` has no JSON form.
+            TypeError: `info` has no JSON form, or `user` is not a `str`.
             ValueError: The name is empty or begins with `$`, or the user is empty.
         """
-        core = self._runtime.start()
-        settings = replace(self._endpoint.settings_of(core), is_quiet=True)
+        if user is not None and not _user(user):
+            raise ValueError("user '': give a non-empty str, such as str(account.id), or None")
         families = self._runtime.families
-        return EventsResponse(core, settings, families, request, channel_name(channel), user, as_json(info))
+        return EventsResponse(self._start_stream, families, request, channel_name(channel), user, as_json(info))
+
+    def _start_stream(self) -> tuple[CoreHub, Settings]:
+        core = self._runtime.start()
+        return core, self._endpoint.settings_of(core)
 
     # Its life
 
@@ -475,8 +476,7 @@ class Hub:
         With a lifespan of your own write `async with hub:` around its `yield`.
         """
         async with self:
-            with told_of_the_end(self._runtime.end_streams):
-                yield
+            yield
 
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()

@@ -66,6 +66,9 @@ class RequestPeer:
         """Return the scope of the request."""
         return self._request.scope
 
+    def _ended(self) -> None:
+        """Its connection is over: nothing of this holds it."""
+
     @property
     def headers(self) -> Headers:
         """The headers of the request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..hub.origin import OriginPolicy
 from ..interfaces import Clock
 from ..model import CloseCode
 from .families import Families
+from .signals import hear_of_the_end
 from .typed import UNTYPED, MessageTypes, declared_types
 
 __all__ = ("Runtime",)
@@ -79,6 +80,7 @@ class Runtime:
         self._types: dict[int, tuple[Dependant, MessageTypes]] = {}
         self._entered = 0
         self._life = _Life.IDLE
+        self._stop_hearing: Callable[[], None] = _nothing
 
     # Its life
 
@@ -122,6 +124,7 @@ class Runtime:
         )
         self.families.keep = self.core.eager.keep
         self._entered = 0
+        self._stop_hearing()
         self._life = _Life.RUNNING
 
     def enter(self) -> None:
@@ -136,6 +139,8 @@ class Runtime:
         if self._life is _Life.ENDED or self.loop is not loop:
             self._begin(loop)
         self._entered += 1
+        if self._entered == 1:
+            self._stop_hearing = hear_of_the_end(self._end_streams)
 
     async def leave(self) -> None:
         """End with the last one: refuse handshakes, close all connections with 1012, wait for them for a while."""
@@ -156,10 +161,11 @@ class Runtime:
         finally:
             for connection in [*core.held]:
                 connection.abort()
+            self._stop_hearing()
             await core.close(_HANDLERS_DEADLINE_S)
             self._life = _Life.ENDED
 
-    def end_streams(self) -> None:
+    def _end_streams(self) -> None:
         """The server is about to stop: end what would keep it from that."""
         if self.core is not None:
             self.core.end_streams()
@@ -185,3 +191,7 @@ class Runtime:
         if id(dependant) not in self._types:
             self._types[id(dependant)] = (dependant, declared_types(dependant, self, generic))
         return self._types[id(dependant)][1]
+
+
+def _nothing() -> None:
+    pass

@@ -9,40 +9,41 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 
-__all__ = ("told_of_the_end",)
+__all__ = ("hear_of_the_end",)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextmanager
-def told_of_the_end(call: Callable[[], object]) -> Iterator[None]:
-    """Call a function in the loop when a signal comes that ends the server, and then the handler that was there.
+def hear_of_the_end(call: Callable[[], object]) -> Callable[[], None]:
+    """Call a function in the loop when a signal comes that ends the server, and the handler that is there at once.
 
     Signals can be handled in the main thread only; elsewhere this does nothing, nor where nobody handles them.
+
+    Returns:
+        What stops that. In another thread the handlers stay, and pass the signals on.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return lambda: None
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    hears = True
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not loop.is_closed():
+        if hears and not loop.is_closed():
             loop.call_soon_threadsafe(call)
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+        before[signal.Signals(number)](number, frame)
 
-    chained = [number for number in _SIGNALS if callable(before[number])]
-    for number in chained:
+    def stop() -> None:
+        nonlocal hears
+        hears = False  # where another handler stands before this one, it goes on to pass signals on
+        may_set = threading.current_thread() is threading.main_thread()
+        for number, handler in before.items():
+            if may_set and signal.getsignal(number) is handle:
+                signal.signal(number, handler)
+
+    for number in before:
         signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in chained:
-            if signal.getsignal(number) is handle:
-                signal.signal(number, before[number])
+    return stop

@@ -293,10 +293,8 @@ class Exchange:
         have = since
         while line.position is not None:
             if line.position.epoch != have.epoch:
-                continued = await self._in_one_epoch(channel, line, have)
-                if continued is None:
+                if not await self._begins_anew(channel, line, have):
                     return None
-                have = continued
                 continue
             position = line.position
             if position.offset < have.offset:
@@ -319,17 +317,15 @@ class Exchange:
             have = Position(have.epoch, news[-1][0])
         return None
 
-    async def _in_one_epoch(self, channel: str, line: Line, position: Position) -> Position | None:
-        """Return the position in the line's epoch, which has gone on from that of the position or is behind it."""
+    async def _begins_anew(self, channel: str, line: Line, position: Position) -> bool:
+        """Return whether a client is in a new epoch of the history; this hub is in it then too."""
         found = await self._shared_read(channel, line, position)
-        if not found.is_complete or line.position is None:
-            return None
-        continued = Position(found.position.epoch, position.offset)
-        if line.position.epoch != continued.epoch:
-            line.recovery.suspect()
-            self._repair(channel, line)
-            await _wait_for(line.reaches(position.offset))
-        return continued if line.position.epoch == continued.epoch else None
+        if not found.is_complete:
+            return False
+        line.recovery.suspect()
+        self._repair(channel, line)
+        await _wait_for(line.reaches(position.offset))
+        return line.position is not None and line.position.epoch == position.epoch
 
     async def _reaches(self, channel: str, line: Line, position: Position) -> bool:
         """Wait until this hub is where the client was on another one already; return whether it came there."""

@@ -19,7 +19,7 @@ from ..brokers.memory import MemoryBroker, MemoryPresenceStore
 from ..config import History, Presence
 from ..errors import BrokerUnavailable, Denied
 from ..interfaces import Clock, HistoryBroker, PresenceEntry, PresenceStore, Timer
-from ..model import CloseCode, Data, Joined, OutboxPolicy, Position
+from ..model import Data, Joined, OutboxPolicy, Position
 from ..state.index import ChannelIndex
 from ..wire.prepared import payload_size
 from .admission import Admission, too_many_of_user
@@ -41,6 +41,8 @@ EVERYONE = "$all"
 _USER = "$user:"
 _FORMS = (Form.PLAIN, Form.ENVELOPE, Form.EVENTS)
 _ALL = (*_FORMS, Form.SILENT)
+_LARGEST_LIMIT = 2**31
+"""No history is as long, and brokers do not count any further than 64 bits."""
 _USER_LEASE = Presence()
 """The lease by which the connections of users are counted across hubs."""
 
@@ -200,7 +202,7 @@ class CoreHub:
         """The server stops: end the event streams, which would keep it from that, and refuse new ones."""
         self.ends_streams = True
         for connection in tuple(self.streams.values()):
-            connection.end(CloseCode.SERVICE_RESTART)
+            connection.draining()
 
     async def arrive(self, connection: CoreConnection) -> None:
         """Make an admitted connection known to other hubs, before its handshake is answered.
@@ -306,18 +308,31 @@ class CoreHub:
             RuntimeError: It is joining this channel already, in another task.
             ValueError: The name is empty or reserved; or a position was given and the channel has no history.
         """
-        options = self._check_join(connection, channel, since)
+        is_new = since is not None or not self._index.contains(form + channel, connection)
+        joined = await self.listen(connection, channel, since=since, form=form)
+        if is_new:
+            await self.attend(connection, channel, info)
+        return joined
+
+    async def listen(
+        self, connection: CoreConnection, channel: str, *, since: Position | None = None, form: Form = Form.PLAIN
+    ) -> Joined:
+        """Join as `join` does, but for the presence; does not wait once the connection hears the channel."""
+        options = self.check_join(connection, channel, since)
         if options is PLAIN and not self.exchange.is_shared:
             self._hear(connection, channel, form, options)
             return Joined(True, 0, None)
         if self._index.contains(form + channel, connection) and since is None:
             line = self.exchange.line(channel)
             return Joined(True, 0, None if line is None else line.position)
-        joined = await self._join(connection, channel, since, form, options)
-        if options.presence is not None and self.hears(connection, channel):
+        return await self._join(connection, channel, since, form, options)
+
+    async def attend(self, connection: CoreConnection, channel: str, info: Any) -> None:
+        """Make known that a connection that hears a channel is in it, where that is to be known."""
+        presence = self.options(channel).presence
+        if presence is not None and self.hears(connection, channel):
             entry = PresenceEntry(connection.id, connection.user, info, time.time())
-            await self.attendance.enter(channel, entry, options.presence)
-        return joined
+            await self.attendance.enter(channel, entry, presence)
 
     async def _join(
         self,
@@ -344,10 +359,11 @@ class CoreHub:
 
     def join_here(self, connection: CoreConnection, channel: str) -> None:
         """Let a connection hear what this hub publishes on a channel that remembers nothing. Raises as `join`."""
-        options = self._check_join(connection, channel, None)
+        options = self.check_join(connection, channel)
         self._hear(connection, channel, Form.PLAIN, options)
 
-    def _check_join(self, connection: CoreConnection, channel: str, since: Position | None) -> ChannelOptions:
+    def check_join(self, connection: CoreConnection, channel: str, since: Position | None = None) -> ChannelOptions:
+        """See whether a connection may join, and return what the channel's family has declared. Raises as `join`."""
         limits = connection.settings.limits
         check_channel(channel)
         name_bytes = limits.channel_name_bytes
@@ -543,6 +559,8 @@ class CoreHub:
             raise ValueError(f"channel {channel!r} has no history: declare it with hub.channels(…, history=History())")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit={limit!r:.50}: give a whole number above 0, or None for all")
+        if limit is not None:
+            limit = min(limit, _LARGEST_LIMIT)
         await self.start()
         return await self.exchange.history(channel, history, since, limit, reverse)
 

@@ -111,9 +111,9 @@ class Resume:
         have = since
         publications = await self._exchange.missed(join.channel, line, since)
         while publications is not None:
-            epoch = line.position.epoch if line.position is not None else have.epoch
-            have = Position(epoch, publications[-1][0] if publications else have.offset)
-            sent += await self._send(join, epoch, publications)
+            sent += await self._send(join, have.epoch, publications)
+            if publications:
+                have = Position(have.epoch, publications[-1][0])
             if line.position == have:
                 join.finish()
                 self._counters.resumed += 1

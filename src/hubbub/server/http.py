@@ -102,6 +102,8 @@ class _BoundedHead(_Uvicorn):
             super().send_400_response(msg)
 
     def _head_came(self) -> None:
+        # ASGI has no word for cutting off a client that does not read: see `fastapi.events`.
+        self.scope["extensions"] = {**self.scope.get("extensions", {}), "hubbub.abort": {"abort": self.transport.abort}}
         self._phase = _Phase.BODY
         self._held = 0
         self._stop_deadline()
