@@ -96,6 +96,7 @@ class Channel:
 
         Raises:
             BrokerUnavailable: The broker has been away for longer than `grace_s`.
+            TypeError: `items` is no async iterable.
             ValueError: The channel has no history, or `grace_s` is not a positive number.
             Exception: What the iterator has raised.
         """

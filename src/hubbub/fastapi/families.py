@@ -123,6 +123,7 @@ class Families:
         if family is None or handler is None:
             return message
         parameters = family.pattern.parameters_of(channel) or {}
+        message = handler.validated(message)  # which is what goes out where the handler returns nothing
         scope = _scope_of(peer) if handler.needs_scope else None
         answer = await handler.call(peer, scope, parameters, message)
         return message if answer is None else answer

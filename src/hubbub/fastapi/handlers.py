@@ -131,7 +131,7 @@ class Handler:
                 )
             values[self._peer_name] = peer
         if self._takes is not None:
-            values[self._takes] = message if self._message is None else self._message.validate(message)
+            values[self._takes] = self.validated(message)
         try:
             if self.needs_scope:
                 return await self._solve_and_run(values, scope, parameters)
@@ -139,6 +139,14 @@ class Handler:
             return await self._run(values)
         except HTTPException as refusal:
             raise Denied(str(refusal.detail), status=refusal.status_code, headers=refusal.headers or {}) from refusal
+
+    def validated(self, message: object) -> Any:
+        """Return the message as the function gets it.
+
+        Raises:
+            InvalidMessage: It is not what the function takes.
+        """
+        return message if self._message is None else self._message.validate(message)
 
     async def _run(self, values: dict[str, Any]) -> Any:
         if self._is_async:

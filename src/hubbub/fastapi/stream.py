@@ -30,6 +30,10 @@ async def stream(core: CoreHub, channel: str, items: AsyncIterable[Any], grace_s
     """Publish each item, and a marker at the end: see `Channel.stream`."""
     if core.options(channel).history is None:
         raise ValueError(f"channel {channel!r} has no history: declare it with hub.channels(…, history=History())")
+    if not isinstance(items, AsyncIterable):
+        raise TypeError(
+            f"{type(items).__name__} is no async iterable: give an async generator, such as a model's output"
+        )
     if isinstance(grace_s, bool) or not isinstance(grace_s, int | float) or not grace_s > 0:
         raise ValueError(f"grace_s={grace_s!r}: give a number above 0")
     return await _Stream(core, channel, grace_s).run(items)
