@@ -5,12 +5,13 @@ PORT ?= 8000
 WORKERS ?= 2
 ARGS ?=
 SECONDS ?= 60
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-peers matrix coverage fuzz autobahn clients clean help browser redis
+.PHONY: demo test check bench bench-peers matrix coverage fuzz torture autobahn clients clean help browser redis
 
 demo: $(VENV)/.demo  ## serve the example applications on http://127.0.0.1:8000 (PORT=9000 moves them)
 	@$(BIN)/python scripts/demo.py $(PORT)
@@ -41,6 +42,9 @@ coverage: browser redis $(VENV)/.develop  ## run the tests and report the lines 
 
 fuzz: $(VENV)/.fuzz  ## look for what breaks the wire layer, for SECONDS=60 in all
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+torture: redis $(VENV)/.develop  ## publish while workers, Redis and the network fail, and look for losses (SEED=1)
+	$(BIN)/python -m torture --seed $(SEED) $(ARGS)
 
 autobahn: $(VENV)/.develop  ## run the Autobahn testsuite, which needs Python 2.7 (PYTHON2=/path/to/python2.7)
 	$(BIN)/python -m conformance $(if $(PYTHON2),--python2 $(PYTHON2)) $(ARGS)
