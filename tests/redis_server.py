@@ -1,4 +1,7 @@
-"""A Redis server of the tests' own, which they may stop, freeze and start again without its data."""
+"""Redis servers of the tests' own, which they may stop, freeze and start again without their data.
+
+Besides single ones there are a master with a replica that Sentinel looks after, and a cluster.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +49,19 @@ class RedisServer:
         credentials = f":{self._password}@" if self._password is not None else ""
         return f"redis://{credentials}127.0.0.1:{port}/0"
 
+    @property
+    def tls_port(self) -> int:
+        """The port for TLS, if `--tls-port` is among its options."""
+        return int(self._options[self._options.index("--tls-port") + 1])
+
     def start(self) -> None:
         """Start it with the data that `stop(keep=True)` has left, if it has, and return when it answers."""
         program = shutil.which("redis-server")
         if program is None:
             raise RuntimeError("redis-server is missing: install Debian's package redis-server, or run make redis")
-        fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.path)]
-        files = ["--save", "", "--appendonly", "no", "--dir", str(self._directory)]
-        secret = ["--requirepass", self._password] if self._password is not None else []
         with (self._directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, *fixed, *files, *secret, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [program, *self._arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + DEADLINE_S
         while not self._answers():
@@ -64,6 +69,12 @@ class RedisServer:
                 self.stop()
                 raise RuntimeError(f"redis-server did not start:\n{(self._directory / 'redis.log').read_text()}")
             time.sleep(0.01)
+
+    def _arguments(self) -> list[str]:
+        fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.path)]
+        files = ["--save", "", "--appendonly", "no", "--dir", str(self._directory)]
+        secret = ["--requirepass", self._password] if self._password is not None else []
+        return [*fixed, *files, *secret, *self._options]
 
     def stop(self, *, keep: bool = False) -> None:
         """End it, if it is there; its data are lost unless they are to be kept for the next `start`."""
@@ -108,6 +119,13 @@ class RedisServer:
                 _ask(connection, reader, ("AUTH", self._password))
             return _ask(connection, reader, arguments)
 
+    def has_all_of(self, master: RedisServer) -> bool:
+        """Whether it, a replica, has what was written to its master. (WAIT speaks of one connection's writes.)"""
+        offsets = {
+            server.command("INFO", "replication").split(b"master_repl_offset:")[1][:20] for server in (self, master)
+        }
+        return len({offset.split()[0] for offset in offsets}) == 1
+
     def _answers(self) -> bool:
         try:
             return bool(self.command("PING") == b"PONG")
@@ -127,6 +145,12 @@ def _ask(connection: socket.socket, reader: hiredis.Reader, arguments: tuple[str
     return reply
 
 
+def with_tls(certificate: Path, key: Path) -> tuple[str, ...]:
+    """Return the options of a server that also takes TLS, without certificates of its clients."""
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
+    return ("--tls-port", str(_free_port()), *files, "--tls-auth-clients", "no")
+
+
 @contextmanager
 def redis_server(password: str | None = None, *options: str) -> Iterator[RedisServer]:
     """Run a Redis server; see `RedisServer`."""
@@ -137,6 +161,152 @@ def redis_server(password: str | None = None, *options: str) -> Iterator[RedisSe
             yield server
         finally:
             server.stop()
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that decides alone.
+
+    Args:
+        directory: A directory for its files.
+        master: The server that it calls `main`.
+    """
+
+    def __init__(self, directory: Path, master: RedisServer) -> None:
+        super().__init__(directory)
+        self._configuration = directory / "sentinel.conf"
+        self._configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds main 1000\n"
+            "sentinel failover-timeout main 3000\n"
+        )
+
+    def has_a_fit_replica(self) -> bool:
+        """Whether it has heard of a replica that is connected to the master."""
+        return any(b"ok" in found for found in self.command("SENTINEL", "REPLICAS", "main"))
+
+    def fail_over(self) -> None:
+        """Make the replica the master, as soon as Sentinel takes it for fit."""
+        _until(lambda: self._takes("SENTINEL", "FAILOVER", "main"))
+
+    def _takes(self, *arguments: str) -> bool:
+        try:
+            return bool(self.command(*arguments) == b"OK")
+        except hiredis.ReplyError:
+            return False
+
+    def _arguments(self) -> list[str]:
+        return [str(self._configuration), "--sentinel"]
+
+
+@contextmanager
+def sentinel() -> Iterator[tuple[Sentinel, RedisServer, RedisServer]]:
+    """Run a master, a replica and a Sentinel that knows both."""
+    at_once = ("--repl-diskless-sync-delay", "0")
+    with (
+        redis_server(None, *at_once) as master,
+        redis_server(None, *at_once, "--replicaof", f"127.0.0.1 {master.port}") as replica,
+    ):
+        _until(lambda: b"state=online" in master.command("INFO", "replication"))
+        with tempfile.TemporaryDirectory(prefix="sentinel-") as directory:
+            running = Sentinel(Path(directory), master)
+            running.start()
+            running.command("SENTINEL", "DEBUG", "info-period", 100, "publish-period", 100)
+            try:
+                _until(running.has_a_fit_replica)
+                yield running, master, replica
+            finally:
+                running.stop()
+
+
+class RedisCluster:
+    """Three masters that share the slots, and perhaps a replica of the first.
+
+    Args:
+        servers: All of them, started.
+    """
+
+    SLOTS = (0, 5_460), (5_461, 10_922), (10_923, 16_383)
+
+    def __init__(self, servers: list[RedisServer]) -> None:
+        self.masters = servers[:3]
+        self.replicas = servers[3:]
+        self.servers = servers
+
+    @property
+    def url(self) -> str:
+        """Where the first master is."""
+        return self.url_of(self.masters[0])
+
+    def url_of(self, *servers: RedisServer) -> str:
+        """Where servers are, as nodes of the cluster."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+    def join(self) -> None:
+        """Make one cluster of the servers, and return when all of them say so."""
+        for number, (server, (first, last)) in enumerate(zip(self.masters, self.SLOTS, strict=True), 1):
+            server.command("CLUSTER", "SET-CONFIG-EPOCH", number)
+            server.command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for server in self.servers[1:]:
+            server.command("CLUSTER", "MEET", "127.0.0.1", self.masters[0].port, self.bus_port(self.masters[0]))
+        everyone = f"cluster_known_nodes:{len(self.servers)}".encode()
+        for server in self.servers:
+            _until(lambda server=server: everyone in server.command("CLUSTER", "INFO"))
+        for replica in self.replicas:
+            replica.command("CLUSTER", "REPLICATE", self.id_of(self.masters[0]))
+            _until(lambda: b"state=online" in self.masters[0].command("INFO", "replication"))
+        for server in self.servers:
+            _until(lambda server=server: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+            _until(lambda server=server: len(server.command("CLUSTER", "SLOTS")) == 3)
+
+    def bus_port(self, server: RedisServer) -> int:
+        """Return the port by which the nodes talk to a server."""
+        return int(server.command("CONFIG", "GET", "cluster-port")[1])
+
+    def id_of(self, server: RedisServer) -> bytes:
+        """Return what the cluster calls a server."""
+        return bytes(server.command("CLUSTER", "MYID"))
+
+    def master_of(self, slot: int) -> RedisServer:
+        """Return the master that has a slot at the beginning."""
+        return next(
+            server for server, (first, last) in zip(self.masters, self.SLOTS, strict=True) if first <= slot <= last
+        )
+
+    def begin_to_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """Let keys of a slot be at either of two masters."""
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
+
+    def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """Move a slot with its keys, as `redis-cli --cluster reshard` does."""
+        self.begin_to_move(slot, source, target)
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+        for server in (target, source, *self.masters):
+            server.command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
+
+
+@contextmanager
+def redis_cluster(*, replicas: int = 0) -> Iterator[RedisCluster]:
+    """Run a cluster; see `RedisCluster`."""
+    with ExitStack() as stack:
+        servers = []
+        for _ in range(3 + replicas):
+            cluster = ("--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
+            quick = ("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+            replica = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
+            servers.append(stack.enter_context(redis_server(None, *cluster, *quick, *replica)))
+        running = RedisCluster(servers)
+        running.join()
+        yield running
+
+
+def _until(predicate: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the servers did not come together within {DEADLINE_S:g} s")
+        time.sleep(0.02)
 
 
 def _free_port() -> int:

@@ -5,8 +5,10 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
 from hubbub.brokers import from_url
 from hubbub.brokers.redis import RedisBroker, RedisPresenceStore, Timing
@@ -24,7 +26,7 @@ from hubbub.testing.conformance import (
 )
 from tests.fault_proxy import FaultProxy, Way, fault_proxy
 from tests.integration.deadline import eventually
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, redis_server, sentinel, with_tls
 
 QUICK = Timing(command_s=0.6, wait_s=0.4, beacon_s=0.1, beacon_deadline_s=0.6)
 HISTORY = History(size=5)
@@ -385,8 +387,9 @@ class TestHistory:
             assert again.offset == lost.offset
             assert again.epoch != lost.epoch
             assert not (await broker.read("a", HISTORY, since=lost)).is_complete
-            kept = (await broker.read("a", HISTORY)).publications
-            assert [stored.payload for stored in kept] == [b"kept", b"in its place"]
+            found = await broker.read("a", HISTORY)
+            assert [stored.payload for stored in found.publications] == [b"kept", b"in its place"]
+            assert (found.floor, found.position.offset) == (1, 2)
 
     async def test_the_new_epoch_is_one_for_all(self, own_server: RedisServer) -> None:
         async with running(own_server.url, "a") as (one, told), running(own_server.url, "a") as (other, too):
@@ -435,8 +438,8 @@ class TestHistory:
             await broker.read("b", HISTORY)
             await RedisPresenceStore(broker).enter("a", PresenceEntry("c", "user", None, 1.0), 30)
             names = server.command("KEYS", "expiring:*")
-            assert len(names) == 4 + 1 + 3 + 1
-            assert [name for name in names if server.command("PTTL", name) <= 0] == [broker.names.life]
+            assert len(names) == 4 + 1 + 3
+            assert [name for name in names if server.command("PTTL", name) <= 0] == []
 
 
 class TestPresence:
@@ -462,6 +465,19 @@ class TestPresence:
             for connection in ("a", "b"):
                 await store.leave("room", connection)
             assert server.command("EXISTS", *broker.names.presence("room")) == 0
+
+    async def test_departures_of_a_refresh_that_has_failed_are_told_later(self, server: RedisServer) -> None:
+        entry = PresenceEntry("a", "ann", None, 1.0)
+        async with running(server.url) as (broker, _):
+            store = RedisPresenceStore(broker)
+            leases = broker.names.presence("broken")[1]
+            server.command("SET", leases, "a stranger's")
+            await store.enter("left", entry, 0.02)
+            await asyncio.sleep(0.05)
+            await refusal(asyncio.create_task(store.refresh({"broken": [entry], "left": ()}, 60)))
+            server.command("DEL", leases)
+            assert await store.refresh({"broken": ()}, 60) == [Departure("left", "ann")]
+            assert await store.refresh({"left": ()}, 60) == []
 
     async def test_many_channels_take_one_round_trip(self, server: RedisServer, proxy: FaultProxy) -> None:
         entry = PresenceEntry("a", "ann", None, 1.0)
@@ -539,6 +555,73 @@ class TestCredentials:
             assert said in text
             assert "wrong-word" not in text
         assert unpublished.published == "no"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+class TestTls:
+    @pytest.fixture
+    def encrypted(self, authority: trustme.CA, tmp_path: Path) -> Iterator[RedisServer]:
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+        with redis_server("geheim", *with_tls(tmp_path / "server.pem", tmp_path / "server.pem")) as running_:
+            yield running_
+
+    async def test_a_server_that_is_trusted(
+        self, encrypted: RedisServer, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        url = f"rediss://:geheim@127.0.0.1:{encrypted.tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        async with running(url, "a") as (broker, sink):
+            await broker.append("a", b"x" * 1_000_000, HISTORY)
+            await sink.wait_for("a", b"x" * 1_000_000)
+            encrypted.restart()
+            await eventually(lambda: sink.gaps == [None])
+            await broker.publish("a", b"after")
+            await sink.wait_for("a", b"after")
+
+    async def test_a_server_that_nobody_vouches_for(self, encrypted: RedisServer, tmp_path: Path) -> None:
+        trustme.CA().cert_pem.write_to_path(tmp_path / "another.pem")
+        url = f"rediss://:geheim@127.0.0.1:{encrypted.tls_port}?ssl_ca_certs={tmp_path / 'another.pem'}"
+        async with running(url) as (broker, _):
+            refused = await refusal(asyncio.create_task(broker.publish("a", b"x")))
+            assert "CERTIFICATE_VERIFY_FAILED" in refused.reason
+            assert refused.published == "no"
+
+
+class TestSentinel:
+    async def test_a_failover(self) -> None:
+        with sentinel() as (watching, master, replica):
+            url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{watching.port}/main/0"
+            async with running(url, "a") as (broker, sink), running(url, "a") as (other, _):
+                before = (await broker.append("a", b"x", HISTORY)).position
+                await broker.append("a", b"y", HISTORY)
+                await eventually(lambda: replica.has_all_of(master))
+                watching.fail_over()
+                await eventually(lambda: replica.command("ROLE")[0] == b"master")
+                await eventually(lambda: master.command("ROLE")[0] == b"slave")
+                await eventually(lambda: broker.is_connected and other.is_connected and sink.gaps)
+                assert set(sink.gaps) == {None}
+                after = (await other.append("a", b"z", HISTORY)).position
+                await sink.wait_for("a", b"z")
+                assert (after.offset, after.epoch != before.epoch) == (3, True)
+                found = await broker.read("a", HISTORY, since=before)
+                assert (found.is_complete, found.floor, found.position) == (False, 2, after)
+
+    async def test_a_master_that_dies(self) -> None:
+        with sentinel() as (watching, master, replica):
+            url = f"redis+sentinel://127.0.0.1:{watching.port}/main/0"
+            async with running(url, "a") as (broker, sink):
+                master.stop()
+                refused = await refusal(asyncio.create_task(broker.append("a", b"x", HISTORY)))
+                assert refused.published in ("no", "unknown")
+                await eventually(lambda: replica.command("ROLE")[0] == b"master")
+                await eventually(lambda: broker.is_connected and sink.gaps)
+                await broker.append("a", b"y", HISTORY)
+                await sink.wait_for("a", b"y")
 
 
 class TestAddresses:

@@ -8,7 +8,7 @@ from ..interfaces import Clock, HistoryBroker, PresenceStore
 
 __all__ = ("Engine", "check_url", "from_url")
 
-_REDIS = ("redis", "rediss", "unix", "redis+sentinel")
+_REDIS = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 _SCHEMES = ("memory", *_REDIS)
 
 
@@ -35,7 +35,8 @@ def from_url(url: str, *, clock: Clock) -> Engine:
             * `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS;
             * `unix://path[?db=database]`: Redis on a socket of this machine;
             * `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]`: the Redis that
-              Sentinel names.
+              Sentinel names;
+            * `redis+cluster://[user:password@]host[:port][,host[:port]…]`: a cluster of Redis 7, by some of its nodes.
 
             Those of Redis take `?prefix=` for what all its names begin with (`hubbub`), and the options of redis-py.
         clock: The time, for what is kept in memory. Redis goes by its own.

@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -23,11 +23,14 @@ CONNECT_S = 3.0
 """Seconds for one attempt to connect and to authenticate."""
 
 SENTINEL_SCHEME = "redis+sentinel"
-SCHEMES = ("redis", "rediss", "unix", SENTINEL_SCHEME)
+CLUSTER_SCHEME = "redis+cluster"
+SCHEMES = ("redis", "rediss", "unix", SENTINEL_SCHEME, CLUSTER_SCHEME)
 
+_PORT = 6_379
 _SENTINEL_PORT = 26_379
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]+")
-_CANNOT_CONNECT = (OSError, RedisError, TimeoutError, ssl.SSLError, ValueError)
+# uvloop raises RuntimeError when redis-py writes to a connection that the server has reset a moment ago.
+_CANNOT_CONNECT = (OSError, RedisError, RuntimeError, TimeoutError, ssl.SSLError, ValueError)
 
 
 class AddressError(Exception):
@@ -36,7 +39,7 @@ class AddressError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Redis server, or the servers that Sentinel has for a service.
+    """A Redis server, the servers that Sentinel has for a service, or a cluster.
 
     Args:
         shown: The address without user, password and options.
@@ -46,6 +49,7 @@ class Address:
         connection: That class.
         sentinels: Where Sentinel listens, if it is asked for the address.
         service: What it is asked for.
+        seeds: Nodes of the cluster, if it is one: see `at` for the address of a node.
     """
 
     shown: str
@@ -55,15 +59,17 @@ class Address:
     connection: type[AbstractConnection] = Connection
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
+    seeds: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def parse(cls, url: str) -> Address:
         """Read a URL.
 
         Args:
-            url: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS, `unix://path[?db=database]` or
-                `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]`. `?prefix=` is what
-                all names in Redis begin with, `hubbub` without it; further options are those of redis-py.
+            url: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS, `unix://path[?db=database]`,
+                `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]` or
+                `redis+cluster://[user:password@]host[:port][,host[:port]…]`. `?prefix=` is what all names in Redis
+                begin with, `hubbub` without it; further options are those of redis-py.
 
         Raises:
             ValueError: It has another form; the message does not repeat it, since it may contain a password.
@@ -77,11 +83,17 @@ class Address:
             raise ValueError(f"prefix={prefix!r}: give letters, digits and _ . : -")
         parts = parts._replace(query=urlencode(options))
         try:
-            return _through_sentinel(parts, prefix) if parts.scheme == SENTINEL_SCHEME else _direct(parts, prefix)
+            return _READERS.get(parts.scheme, _direct)(parts, prefix)
         except (ValueError, TypeError, AttributeError):
             raise ValueError(
                 f"the address of Redis ({_shown(parts)}) has not the form of a {parts.scheme} URL"
             ) from None
+
+    def at(self, host: str, port: int) -> Address:
+        """Return the address of one node of a cluster."""
+        arguments = {**self.arguments, "host": host, "port": port}
+        shown = f"{host}:{port} of {self.shown}"
+        return replace(self, shown=shown, arguments=arguments, seeds=())
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, authenticate and select the database; afterwards the streams are the caller's alone.
@@ -104,7 +116,8 @@ class Address:
     async def _found(self) -> dict[str, Any]:
         if not self.sentinels:
             return {}
-        bounds = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        # Without retries, of which redis-py would make ten before it asks the next one.
+        bounds = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
         sentinel = Sentinel(self.sentinels, sentinel_kwargs=bounds)  # type: ignore[no-untyped-call]
         try:
             host, port = await sentinel.discover_master(self.service)
@@ -149,17 +162,29 @@ def _through_sentinel(parts: SplitResult, prefix: str) -> Address:
     # Whatever else redis-py reads from a URL, it reads from this one; host and port are found later.
     direct = parts._replace(scheme="redis", netloc=f"{credentials}@nowhere", path=f"/{database or 0}")
     address = _direct(direct, prefix)
-    sentinels = tuple(_host_and_port(host) for host in hosts.split(","))
+    sentinels = tuple(_host_and_port(host, _SENTINEL_PORT) for host in hosts.split(","))
     return Address(
         _shown(parts), prefix, address.database, address.arguments, address.connection, sentinels, unquote(service)
     )
 
 
-def _host_and_port(text: str) -> tuple[str, int]:
+def _of_cluster(parts: SplitResult, prefix: str) -> Address:
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    if not hosts or parts.path not in ("", "/", "/0"):
+        raise ValueError(parts.scheme)
+    direct = parts._replace(scheme="redis", netloc=f"{credentials}@nowhere", path="/0")
+    seeds = tuple(_host_and_port(host, _PORT) for host in hosts.split(","))
+    return replace(_direct(direct, prefix), shown=_shown(parts), seeds=seeds)
+
+
+_READERS = {SENTINEL_SCHEME: _through_sentinel, CLUSTER_SCHEME: _of_cluster}
+
+
+def _host_and_port(text: str, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if parts.hostname is None:
         raise ValueError("no host")
-    return parts.hostname, parts.port or _SENTINEL_PORT
+    return parts.hostname, parts.port or port
 
 
 def _shown(parts: SplitResult) -> str:

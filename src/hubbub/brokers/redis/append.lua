@@ -1,14 +1,13 @@
 -- Numbers, stores and publishes in one step. What Redis may refuse comes first: once a script has
 -- changed something, even a full server takes the rest.
 --
--- KEYS: meta HASH (epoch, offset), stream STREAM (ids are <offset>-0), uses HASH (idempotency key -> offset),
---       times ZSET (idempotency key by the end of its time), life STRING (see RedisBroker._in_this_life)
--- ARGV: channel, payload, marker, epoch for a new history, size, ms to live of the stream, and of meta,
---       and with an idempotency key: the key, ms to remember it, keys to remember
+-- KEYS: meta HASH (epoch, offset, life, floor: the last offset of the epoch before), stream STREAM (ids are <offset>-0),
+--       uses HASH (idempotency key -> offset), times ZSET (idempotency key by the end of its time)
+-- ARGV: PUBLISH or SPUBLISH, channel, payload, marker, epoch for a new history, size, ms to live of the stream, and of
+--       meta, and with an idempotency key: the key, ms to remember it, keys to remember
 -- Returns the epoch, the offset, and 1 if the key was used before.
 local meta, stream, uses, times = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local life = redis.call('GET', KEYS[5]) or ''
-local channel, payload, marker, candidate, size, stream_ms, meta_ms, key, key_ms, most = unpack(ARGV)
+local publish, channel, payload, marker, candidate, size, stream_ms, meta_ms, key, key_ms, most = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000 -- with its microseconds, so that keys are in the order of their use
 
@@ -34,7 +33,7 @@ if not epoch then
   redis.call('DEL', stream, uses, times)
 elseif known ~= life then -- what was acknowledged last may be lost, and its offsets given again
   epoch = candidate
-  redis.call('HSET', meta, 'epoch', epoch, 'life', life)
+  redis.call('HSET', meta, 'epoch', epoch, 'life', life, 'floor', redis.call('HGET', meta, 'offset'))
 end
 
 if key then
@@ -59,5 +58,5 @@ if key then
   keep(uses, key_ms)
   keep(times, key_ms)
 end
-redis.call('PUBLISH', channel, marker .. epoch .. ':' .. offset .. '\n' .. payload)
+redis.call(publish, channel, marker .. epoch .. ':' .. offset .. '\n' .. payload)
 return {epoch, offset, 0}

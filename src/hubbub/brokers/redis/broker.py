@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import Any
+from collections.abc import Collection
 
 from ...config import History
 from ...interfaces import Appended, BrokerSink, HistorySlice, StoredPublication
 from ...model import Position
 from .address import Address
-from .commands import Commands, ScriptMissing
+from .cluster import Cluster
+from .commands import Commands
+from .dialect import PLAIN, SHARDED
 from .link import Journal
 from .names import Names
 from .script import Script
@@ -25,16 +27,20 @@ KEPT_S = 3_600
 _PLAIN = b"\x01"
 _NUMBERED = b"\x02"
 
+_APPEND = Script("life", "append")
+_READ = Script("life", "read")
+
 _HEADER_BYTES = 100  # more than the longest epoch and the longest offset need
 _LONGEST_S = 1e9  # 31 years: Redis counts milliseconds since 1970 in 64 bits
 
 
 class RedisBroker:
-    """A `HistoryBroker` on Redis 6.2 or later.
+    """A `HistoryBroker` on Redis 6.2 or later, or on a cluster of Redis 7.
 
     Publications go by pub/sub, and those with a position are also in a stream, which one script writes and publishes
     from, so the order is the same everywhere. Redis tells nobody what it has lost; see `Subscriptions` for how a gap is
-    found. When Redis has lost its data, or has evicted them, the history begins anew with another epoch.
+    found. When Redis has lost its data, or has evicted them, the history begins anew with another epoch. For what it
+    may have lost in a restart or a failover, see life.lua.
 
     Args:
         url: See `Address.parse`.
@@ -50,12 +56,12 @@ class RedisBroker:
         self._address = Address.parse(url)
         self._journal = Journal(self._address)
         self._timing = timing
-        self.names = Names(self._address.prefix, self._address.database)
-        # With scripts of its own, it finds by itself that the server has none: see `_in_this_life`.
-        self._append = Script("append", owner=self.names.life)
-        self._read = Script("read", owner=self.names.life)
-        self.commands = Commands(self._address, self._journal, timing.command_s, timing.wait_s)
-        self._subscriptions: Subscriptions | None = None
+        is_sharded = bool(self._address.seeds)
+        self._dialect = SHARDED if is_sharded else PLAIN
+        self.names = Names(self._address.prefix, self._address.database, is_sharded=is_sharded)
+        self._identity = secrets.token_hex(8)
+        self.commands: Commands | Cluster = self._cluster() if is_sharded else self._server()
+        self._subscriptions: Subscriptions | Cluster | None = None
         self._sink: BrokerSink | None = None
 
     def __repr__(self) -> str:
@@ -65,17 +71,36 @@ class RedisBroker:
         """Connect and deliver to `sink` from now on; while Redis is away, that goes on after this has returned."""
         self._sink = sink
         self.commands.start()
-        self._subscriptions = Subscriptions(
+        if isinstance(self.commands, Cluster):
+            self._subscriptions = self.commands
+        else:
+            self._subscriptions = self._heard_by(self.commands)
+            self._subscriptions.start()
+        await self._subscriptions.up_once()
+
+    def _cluster(self) -> Cluster:
+        return Cluster(
             self._address,
-            self.commands,
             self._journal,
-            beacon=self.names.beacon(secrets.token_hex(8)),
+            beacon=lambda number: self.names.beacon(f"{self._identity}.{number}"),
             timing=self._timing,
             deliver=self._deliver,
             gap=self._gap,
         )
-        self._subscriptions.start()
-        await self._subscriptions.up_once()
+
+    def _server(self) -> Commands:
+        return Commands(self._address, self._journal, self._timing.command_s, self._timing.wait_s)
+
+    def _heard_by(self, commands: Commands) -> Subscriptions:
+        return Subscriptions(
+            self._address,
+            commands,
+            self._journal,
+            beacon=self.names.beacon(self._identity),
+            timing=self._timing,
+            deliver=self._deliver,
+            gap=self._gap,
+        )
 
     async def subscribe(self, channel: str) -> None:
         """Hear a channel from when Redis has confirmed it; see `Broker.subscribe`."""
@@ -87,7 +112,7 @@ class RedisBroker:
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Publish, and return when Redis has it; see `Broker.publish`."""
-        await self.commands.call("PUBLISH", self.names.channel(channel), _PLAIN + payload)
+        await self.commands.call(self._dialect.publish, self.names.channel(channel), _PLAIN + payload)
 
     @property
     def is_connected(self) -> bool:
@@ -109,9 +134,10 @@ class RedisBroker:
         if idempotency_key is not None:
             key_ms = milliseconds(history.idempotency_ttl_s)
             key = (idempotency_key.encode("utf-8", "surrogatepass"), key_ms, history.idempotency_keys)
-        epoch, offset, is_repeat = await self._in_this_life(
-            self._append,
-            channel,
+        epoch, offset, is_repeat = await self.commands.run(
+            _APPEND,
+            self.names.history(channel),
+            self._dialect.publish,
             self.names.channel(channel),
             payload,
             _NUMBERED,
@@ -133,9 +159,9 @@ class RedisBroker:
         reverse: bool = False,
     ) -> HistorySlice:
         """Read publications in one step; see `HistoryBroker.read`."""
-        epoch, top, is_complete, entries = await self._in_this_life(
-            self._read,
-            channel,
+        epoch, top, is_complete, entries, floor = await self.commands.run(
+            _READ,
+            self.names.history(channel),
             secrets.token_hex(8),
             _meta_ms(history),
             since.epoch if since is not None else "",
@@ -144,31 +170,11 @@ class RedisBroker:
             int(reverse),
         )
         publications = [StoredPublication(int(id_.partition(b"-")[0]), fields[1]) for id_, fields in entries]
-        return HistorySlice(Position(epoch.decode(), int(top)), publications, is_complete == 1)
-
-    async def _in_this_life(self, script: Script, channel: str, *arguments: bytes | str | int) -> Any:
-        """Run a script on a history, which begins a new epoch if the server has begun a new life since its last use.
-
-        A server that has restarted, or that has taken over from another one, may lack what was acknowledged last, and
-        would give the same offsets again. It has no scripts in its cache then: so whoever finds that notes the
-        server's id before the scripts are there for anybody.
-
-        Raises:
-            BrokerUnavailable: See `Commands.run`.
-        """
-        keys = (*self.names.history(channel), self.names.life)
-        try:
-            return await self.commands.run_cached(script, keys, *arguments)
-        except ScriptMissing:
-            server = await self.commands.call("INFO", "server")
-            await self.commands.call("SET", self.names.life, _id_of(server))
-            for each in (self._append, self._read):
-                await self.commands.call("SCRIPT", "LOAD", each.text)
-        return await self.commands.run(script, keys, *arguments)
+        return HistorySlice(Position(epoch.decode(), int(top)), publications, is_complete == 1, int(floor))
 
     async def audience(self, channel: str) -> int:
         """Return how many hubs are subscribed to a channel; one that was cut off counts until Redis notices."""
-        _, subscribers = await self.commands.call("PUBSUB", "NUMSUB", self.names.channel(channel))
+        _, subscribers = await self.commands.call(b"PUBSUB", self._dialect.subscribers, self.names.channel(channel))
         return int(subscribers)
 
     async def forget(self, channel: str) -> None:
@@ -176,7 +182,7 @@ class RedisBroker:
         await self.commands.call("DEL", *self.names.history(channel))
 
     @property
-    def _started(self) -> Subscriptions:
+    def _started(self) -> Subscriptions | Cluster:
         if self._subscriptions is None:
             raise RuntimeError("start the broker before using it")
         return self._subscriptions
@@ -185,9 +191,9 @@ class RedisBroker:
         if self._sink is not None:
             self._sink.deliver(channel, *_taken_apart(data))
 
-    def _gap(self) -> None:
+    def _gap(self, channels: Collection[str] | None) -> None:
         if self._sink is not None:
-            self._sink.gap(None)
+            self._sink.gap(channels)
 
 
 def milliseconds(seconds: float) -> int:
@@ -197,12 +203,6 @@ def milliseconds(seconds: float) -> int:
 
 def _meta_ms(history: History) -> int:
     return milliseconds(max(history.ttl_s, history.idempotency_ttl_s) + KEPT_S)
-
-
-def _id_of(server: bytes) -> bytes:
-    """Return the id of a server's life, out of its `INFO server`."""
-    lines = dict(line.split(b":", 1) for line in server.split(b"\r\n") if b":" in line)
-    return lines[b"run_id"]
 
 
 def _taken_apart(data: bytes) -> tuple[bytes, Position | None]:

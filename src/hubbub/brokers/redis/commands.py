@@ -20,7 +20,7 @@ from .link import Journal, Link
 from .script import Script
 from .wire import Wire, packed
 
-__all__ = ("COMMAND_S", "QUEUE_BYTES", "WAIT_S", "Commands", "ScriptMissing")
+__all__ = ("COMMAND_S", "ELSEWHERE", "QUEUE_BYTES", "WAIT_S", "Argument", "Commands", "Elsewhere", "code_of")
 
 COMMAND_S = 5.0
 """Seconds for one command, from the call to the reply."""
@@ -34,11 +34,14 @@ QUEUE_BYTES = 64 * 1024 * 1024
 _OVERHEAD_BYTES = 200  # what a call takes besides its bytes
 _MOVE_ON = frozenset({"READONLY", "LOADING", "MASTERDOWN"})  # said by a server that is not, or not yet, the right one
 
+ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+"""What a node of a cluster begins a refusal with if a key may be found later, or at another node."""
+
 Argument = bytes | str | int
 
 
-class ScriptMissing(Exception):
-    """The server does not know a script."""
+class Elsewhere(BrokerUnavailable):
+    """This node of a cluster is not, or not now, the one for a key; nothing was executed."""
 
 
 class _Call:
@@ -120,21 +123,9 @@ class Commands:
             BrokerUnavailable: It was refused, or could not be sent, or has not been answered.
         """
         keys = tuple(keys)
-        try:
-            return await self.run_cached(script, keys, *arguments)
-        except ScriptMissing:  # EVAL leaves it there
-            return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
-
-    async def run_cached(self, script: Script, keys: tuple[bytes, ...], *arguments: Argument) -> Any:
-        """Run a script that the server has, and return the reply.
-
-        Raises:
-            BrokerUnavailable: See `run`.
-            ScriptMissing: The server has not got it, or not any more: nothing was executed.
-        """
         reply = await self.send("EVALSHA", script.checksum, len(keys), *keys, *arguments)
-        if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
-            raise ScriptMissing
+        if isinstance(reply, ReplyError) and code_of(reply) == "NOSCRIPT":  # EVAL leaves it there
+            reply = await self.send("EVAL", script.text, len(keys), *keys, *arguments)
         return self._checked(reply)
 
     def send(self, *arguments: Argument) -> asyncio.Future[Any]:
@@ -167,7 +158,8 @@ class Commands:
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, ReplyError):
-            raise BrokerUnavailable(self._described(str(reply)), published="no")
+            refusal = Elsewhere if code_of(reply) in ELSEWHERE else BrokerUnavailable
+            raise refusal(self._described(str(reply)), published="no")
         return reply
 
     def _flush(self) -> None:
@@ -202,7 +194,7 @@ class Commands:
         self._bytes -= call.size
         if not call.future.done():
             call.future.set_result(reply)
-        if isinstance(reply, ReplyError) and str(reply).partition(" ")[0] in _MOVE_ON:
+        if isinstance(reply, ReplyError) and code_of(reply) in _MOVE_ON:
             self._leaving = str(reply)
         if self._leaving and not self._sent:
             self._link.drop(self._leaving)
@@ -250,3 +242,8 @@ class Commands:
         if self._timer is not None:
             self._timer.cancel()
         self._watch()
+
+
+def code_of(error: ReplyError) -> str:
+    """Return what an error begins with: its kind, in capitals."""
+    return str(error).partition(" ")[0]

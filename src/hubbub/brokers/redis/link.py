@@ -40,13 +40,13 @@ class Journal:
     """Tells the log once that Redis is away and once that it is back, however many links there are."""
 
     def __init__(self, address: Address) -> None:
-        self._shown = address.shown
+        self.shown = address.shown
         self._away: set[object] = set()
 
     def away(self, link: object, reason: str) -> None:
         """A link has no connection."""
         if not self._away:
-            logger.warning("Redis at %s is away: %s", self._shown, reason)
+            logger.warning("Redis at %s is away: %s", self.shown, reason)
         self._away.add(link)
 
     def back(self, link: object) -> None:
@@ -54,7 +54,7 @@ class Journal:
         if link in self._away:
             self._away.remove(link)
             if not self._away:
-                logger.info("Redis at %s is back", self._shown)
+                logger.info("Redis at %s is back", self.shown)
 
 
 class Link:
@@ -124,6 +124,10 @@ class Link:
             streams = await self._address.connect()
         except AddressError as error:
             self._fail(str(error))
+            return False
+        except Exception as error:  # a link that ends leaves its worker deaf, or dumb
+            logger.exception("connecting to Redis has failed in a way that was not expected")
+            self._fail(type(error).__name__)
             return False
         if self._is_closed:  # asyncio.wait_for, which redis-py uses, may lose a cancellation before Python 3.12
             streams[1].transport.abort()

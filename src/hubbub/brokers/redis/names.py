@@ -10,26 +10,26 @@ __all__ = ("Names",)
 class Names:
     """The names of keys and channels.
 
-    All keys of a channel share a hash tag, as Redis Cluster asks. The tag is a checksum, since a channel's name may
-    have braces of its own, and the name stands at the end in full, so that no two channels have one key.
+    All keys of a channel share a hash tag, as Redis Cluster asks, and with sharded pub/sub what carries its
+    publications has it, too. The tag is a checksum, since a channel's name may have braces of its own, and the name
+    stands at the end in full, so that no two channels have one key.
 
     Args:
         prefix: What all of them begin with.
         database: The number of the database, which pub/sub in Redis does not tell apart.
-
-    Attributes:
-        life: The key of what names the life of the server that histories go on in.
+        is_sharded: Whether they are for sharded pub/sub.
     """
 
-    def __init__(self, prefix: str, database: int) -> None:
+    def __init__(self, prefix: str, database: int, *, is_sharded: bool = False) -> None:
         self._prefix = prefix.encode()
         self._channel = f"{prefix}:{database}:channel:".encode()
-        self.life = f"{prefix}:{database}:life".encode()
         self._beacon = f"{prefix}:{database}:beacon:".encode()
+        self._is_sharded = is_sharded
 
     def channel(self, channel: str) -> bytes:
         """Return what carries the publications of a channel."""
-        return self._channel + _encoded(channel)
+        name = _encoded(channel)
+        return b"%b%b:%b" % (self._channel, _tag(name), name) if self._is_sharded else self._channel + name
 
     def beacon(self, identity: str) -> bytes:
         """Return what carries the signs of life of one broker to itself."""
@@ -45,7 +45,11 @@ class Names:
 
     def _keys(self, channel: str, *kinds: bytes) -> tuple[bytes, ...]:
         name = _encoded(channel)
-        return tuple(b"%b:{%08x}:%b:%b" % (self._prefix, crc32(name), kind, name) for kind in kinds)
+        return tuple(b"%b:%b:%b:%b" % (self._prefix, _tag(name), kind, name) for kind in kinds)
+
+
+def _tag(name: bytes) -> bytes:
+    return b"{%08x}" % crc32(name)
 
 
 def _encoded(channel: str) -> bytes:

@@ -32,6 +32,7 @@ class RedisPresenceStore:
     def __init__(self, broker: RedisBroker) -> None:
         self._commands = broker.commands
         self._names = broker.names
+        self._untold: list[Departure] = []
 
     async def enter(self, channel: str, entry: PresenceEntry, lease_s: float) -> Entered:
         """Put a connection in a channel; see `PresenceStore.enter`."""
@@ -49,18 +50,24 @@ class RedisPresenceStore:
 
     async def refresh(self, entries: Mapping[str, Collection[PresenceEntry]], lease_s: float) -> Sequence[Departure]:
         """Renew leases and take out those that have ended; see `PresenceStore.refresh`."""
-        # All of these are written in the first turn of the loop, hence one round trip.
-        departed = await asyncio.gather(*(self._refresh(channel, entries[channel], lease_s) for channel in entries))
-        return [
-            Departure(channel, _text(user)) for channel, users in zip(entries, departed, strict=True) for user in users
-        ]
+        # All of these are written in the first turn of the loop, hence one round trip, or one for each shard at a time.
+        calls = (self._refresh(channel, entries[channel], lease_s) for channel in entries)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        for outcome in outcomes:
+            if not isinstance(outcome, BaseException):
+                self._untold += outcome
+        for outcome in outcomes:  # nobody else is told of those who are gone: they have to wait for the next time
+            if isinstance(outcome, BaseException):
+                raise outcome
+        departures, self._untold = self._untold, []
+        return departures
 
-    async def _refresh(self, channel: str, entries: Collection[PresenceEntry], lease_s: float) -> list[bytes]:
+    async def _refresh(self, channel: str, entries: Collection[PresenceEntry], lease_s: float) -> list[Departure]:
         arguments = [part for entry in entries for part in (_bytes(entry.connection), _value(entry))]
         users: list[bytes] = await self._commands.run(
             _REFRESH, self._names.presence(channel), milliseconds(lease_s), *arguments
         )
-        return users
+        return [Departure(channel, _text(user)) for user in users]
 
     async def members(self, channel: str) -> Sequence[PresenceEntry]:
         """Return the connections of users, the earliest first."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from hiredis import ReplyError
 
 from ...errors import BrokerUnavailable
 from .address import Address
 from .commands import COMMAND_S, WAIT_S, Commands
+from .dialect import PLAIN, Dialect
 from .link import Journal, Link
 from .wire import Wire, packed
 
@@ -31,10 +32,7 @@ BEACON_S = 1.5
 BEACON_DEADLINE_S = 5.0
 """Seconds of silence after which a connection is dead."""
 
-_NAMES = 500  # in one command
 _SECOND_LOOK_S = 0.05  # after a stall of this process, its loop may look at the time before it looks at the socket
-
-Verb = Literal[b"subscribe", b"unsubscribe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +61,16 @@ class _Confirmation:
         self.due = 0
         self.waiters: list[asyncio.Future[None]] = []
 
+    def succeed(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def fail(self, error: BrokerUnavailable) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
 
 class Subscriptions:
     """Hears channels of Redis.
@@ -74,7 +82,8 @@ class Subscriptions:
         beacon: The channel of the signs of life.
         timing: How long to wait.
         deliver: Called with the channel and what was published there.
-        gap: Called when something may have been lost and all channels are subscribed again.
+        gap: Called when something may have been lost and all channels are subscribed again; see `BrokerSink.gap`.
+        dialect: What the commands are called.
     """
 
     def __init__(
@@ -86,7 +95,8 @@ class Subscriptions:
         beacon: bytes,
         timing: Timing,
         deliver: Callable[[str, bytes], None],
-        gap: Callable[[], None],
+        gap: Callable[[Collection[str] | None], None],
+        dialect: Dialect = PLAIN,
     ) -> None:
         self._shown = address.shown
         self._commands = commands
@@ -95,10 +105,11 @@ class Subscriptions:
         self._timing = timing
         self._deliver = deliver
         self._gap = gap
+        self._dialect = dialect
         self._link = Link(address, self, journal)
         self._wanted: dict[bytes, str] = {}
-        self._operations: list[tuple[Verb, bytes]] = []
-        self._confirmations: dict[tuple[Verb, bytes], _Confirmation] = {}
+        self._operations: list[tuple[bytes, bytes]] = []
+        self._confirmations: dict[tuple[bytes, bytes], _Confirmation] = {}
         self._restoring: set[bytes] = set()
         self._has_missed = False
         self._opened = asyncio.Event()
@@ -143,10 +154,10 @@ class Subscriptions:
         await self._connection()
         self._wanted[name] = channel
         try:
-            await self._confirmed(b"subscribe", name)
+            await self._confirmed(self._dialect.subscribe, name)
         except (asyncio.CancelledError, BrokerUnavailable):
             self._wanted.pop(name, None)
-            self._do(b"unsubscribe", name)
+            self._do(self._dialect.unsubscribe, name)
             raise
 
     async def unsubscribe(self, name: bytes) -> None:
@@ -155,7 +166,7 @@ class Subscriptions:
         if self._link.wire is None:
             return
         try:
-            await self._confirmed(b"unsubscribe", name)
+            await self._confirmed(self._dialect.unsubscribe, name)
         except BrokerUnavailable as error:
             self._link.drop(error.reason)  # with the connection, the subscription ends
 
@@ -167,7 +178,7 @@ class Subscriptions:
         except TimeoutError:
             raise self._unavailable(self._link.fault) from None
 
-    async def _confirmed(self, verb: Verb, name: bytes) -> None:
+    async def _confirmed(self, verb: bytes, name: bytes) -> None:
         """Send a command for a name and wait until it is confirmed, and every earlier one with it."""
         confirmation = self._do(verb, name)
         if confirmation is None:
@@ -183,13 +194,17 @@ class Subscriptions:
     def _unavailable(self, reason: str) -> BrokerUnavailable:
         return BrokerUnavailable(f"Redis at {self._shown}: {reason}")
 
-    def _do(self, verb: Verb, name: bytes) -> _Confirmation | None:
+    def _do(self, verb: bytes, name: bytes) -> _Confirmation | None:
         """Send a command with the others of this turn, if there is a connection."""
         if self._link.wire is None:
             return None
         if not self._operations:
             self._loop.call_soon(self._flush)
         self._operations.append((verb, name))
+        return self._expect(verb, name)
+
+    def _expect(self, verb: bytes, name: bytes) -> _Confirmation:
+        """Count on the confirmation of a command; called in the order in which commands are sent."""
         confirmation = self._confirmations.setdefault((verb, name), _Confirmation())
         confirmation.due += 1
         return confirmation
@@ -199,18 +214,23 @@ class Subscriptions:
         wire = self._link.wire
         if wire is not None:
             for verb, group in groupby(operations, lambda operation: operation[0]):
-                for packet in _commands(verb, (name for _, name in group)):
+                for packet in self._commands_for(verb, (name for _, name in group)):
                     wire.write(packet)
+
+    def _commands_for(self, verb: bytes, names: Iterable[bytes]) -> Iterator[bytes]:
+        listed, most = list(names), self._dialect.names_at_once
+        for start in range(0, len(listed), most):
+            yield packed((verb, *listed[start : start + most]))
 
     def opened(self, wire: Wire) -> None:
         """Subscribe to everything again."""
         names = [self._beacon, *self._wanted]
         self._has_missed = self._has_missed or len(self._wanted) > 0
         self._restoring = set(names)
-        for packet in _commands(b"subscribe", names):
+        for packet in self._commands_for(self._dialect.subscribe, names):
             wire.write(packet)
         for name in names:
-            self._confirmations.setdefault((b"subscribe", name), _Confirmation()).due += 1
+            self._expect(self._dialect.subscribe, name)
         self._opened.set()
         self._commands.hurry()  # who hears of the gap has something to ask
         self._listen(wire)
@@ -221,24 +241,27 @@ class Subscriptions:
             self._link.drop(str(reply))  # a name that may not be subscribed: nothing says which
             return
         kind, name, data = reply
-        if kind == b"message":
+        if kind == self._dialect.message:
             channel = self._wanted.get(name)
             if channel is not None:
                 self._deliver(channel, data)
         else:
             self._confirm(kind, name)
 
-    def _confirm(self, verb: Verb, name: bytes) -> None:
+    def _confirm(self, verb: bytes, name: bytes) -> None:
         confirmation = self._confirmations.get((verb, name))
         if confirmation is None:
             return
         confirmation.due -= 1
         if not confirmation.due:
             del self._confirmations[verb, name]
-            for waiter in confirmation.waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-        if self._restoring and verb == b"subscribe":
+            confirmation.succeed()
+        if verb == self._dialect.subscribe:
+            self._restore(name)
+
+    def _restore(self, name: bytes) -> None:
+        """Wait no longer for a name that was subscribed when the connection was opened."""
+        if self._restoring:
             self._restoring.discard(name)
             if not self._restoring:
                 self._restored()
@@ -247,7 +270,7 @@ class Subscriptions:
         self._up.set()
         self._journal.back(self._link)
         if self._has_missed:
-            self._gap()
+            self._gap(None)
         self._has_missed = True  # whatever comes after the first connection is another one
 
     def writable(self) -> None:
@@ -261,14 +284,12 @@ class Subscriptions:
         self._operations.clear()
         self._restoring.clear()
         confirmations, self._confirmations = self._confirmations, {}
-        for (_, _), confirmation in confirmations.items():
-            for waiter in confirmation.waiters:
-                if not waiter.done():
-                    waiter.set_exception(self._unavailable(reason))
+        for confirmation in confirmations.values():
+            confirmation.fail(self._unavailable(reason))
 
     def _beat(self) -> None:
         """Publish a sign of life; it is of no interest whether that has worked, but whether it arrives."""
-        self._commands.send("PUBLISH", self._beacon, b"").add_done_callback(_disregard)
+        self._commands.send(self._dialect.publish, self._beacon, b"").add_done_callback(_disregard)
         self._timers["beat"] = self._loop.call_later(self._timing.beacon_s, self._beat)
 
     def _listen(self, wire: Wire) -> None:
@@ -284,12 +305,6 @@ class Subscriptions:
             wire.drop(f"nothing heard for {self._timing.beacon_deadline_s:g} s")
         else:
             self._listen(wire)
-
-
-def _commands(verb: Verb, names: Iterable[bytes]) -> Iterator[bytes]:
-    listed = list(names)
-    for start in range(0, len(listed), _NAMES):
-        yield packed((verb, *listed[start : start + _NAMES]))
 
 
 def _disregard(future: asyncio.Future[Any]) -> None:
