@@ -245,6 +245,8 @@ def _first_words(channel: str, joined: Joined, is_readable: bool) -> list[Prepar
     """Return what a client hears first: where it is, so that it can resume before the first event."""
     if joined.position is None:
         return [_COMMENT]
+    if joined.missed:
+        return []  # the last event has said it, and what is live may have passed this by
     if joined.recovered and is_readable:
         return [PreparedFrame(f"id: {joined.position}\n\n")]
     reset = lost(Form.EVENTS, channel, joined.position)

@@ -125,7 +125,7 @@ class Families:
         parameters = family.pattern.parameters_of(channel) or {}
         message = handler.validated(message)  # which is what goes out where the handler returns nothing
         scope = _scope_of(peer) if handler.needs_scope else None
-        answer = await handler.call(peer, scope, parameters, message)
+        answer = await handler.call_with(peer, scope, parameters, message)
         return message if answer is None else answer
 
     async def may_join(self, channel: str, peer: Peer) -> None:

@@ -122,6 +122,12 @@ class Handler:
             InvalidMessage: The message is not what the function takes.
             Exception: What else the function or a dependency has raised.
         """
+        return await self.call_with(peer, scope, parameters, self.validated(message))
+
+    async def call_with(
+        self, peer: Peer | None, scope: Scope | None, parameters: Mapping[str, str], value: object
+    ) -> Any:
+        """Call the function with a message that is `validated`. Everything else is as for `call`."""
         values: dict[str, Any] = {}
         if self._peer_name is not None:
             if self._takes_only is not None and not isinstance(peer, self._takes_only):
@@ -131,7 +137,7 @@ class Handler:
                 )
             values[self._peer_name] = peer
         if self._takes is not None:
-            values[self._takes] = self.validated(message)
+            values[self._takes] = value
         try:
             if self.needs_scope:
                 return await self._solve_and_run(values, scope, parameters)

@@ -464,6 +464,11 @@ class Hub:
 
     async def __aenter__(self) -> Self:
         self._runtime.enter()
+        try:
+            await self._runtime.start().start()
+        except BaseException:
+            await self._runtime.leave()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -8,6 +8,7 @@ when the broker went away is published again under the same key, once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterable
 from contextlib import suppress
@@ -19,10 +20,14 @@ from ..model import Position
 
 __all__ = ("stream",)
 
+logger = logging.getLogger("hubbub")
+
 _POLLS = 4
 """How often in the grace period it is asked whether anybody listens."""
 _LAST_WORD_S = 1.0
 """How long a stream that is cancelled has to say so."""
+_CLOSE_S = 5.0
+"""How long an iterator has to close."""
 _RETRY_S = 0.2
 
 
@@ -46,6 +51,7 @@ class _Stream:
         self._grace_s = grace_s
         self._id = secrets.token_hex(8)
         self._count = 0
+        self._is_over = False
 
     async def run(self, items: AsyncIterable[Any]) -> Position:
         producer = asyncio.ensure_future(self._publish_all(items))
@@ -54,27 +60,33 @@ class _Stream:
             await asyncio.wait((producer, silence), return_when=asyncio.FIRST_COMPLETED)
             is_abandoned = not producer.done()
         except asyncio.CancelledError:
+            self._is_over = True
             await _end(producer, silence)
-            with suppress(BrokerUnavailable, TimeoutError):
-                async with asyncio.timeout(_LAST_WORD_S):
-                    await self._publish({"type": "error"})
+            await self._last_word()
             raise
-        await _end(silence)
         if is_abandoned:
+            self._is_over = True
             await _end(producer)
+            silence.result()
             return await self._publish({"type": "abandoned"})
+        await _end(silence)
         try:
             await producer
-        except BrokerUnavailable:
-            raise
         except (Exception, asyncio.CancelledError):  # the iterator's own: it may have waited for a task
-            await self._publish({"type": "error"})
+            await self._last_word()
             raise
         return await self._publish({"type": "end"})
+
+    async def _last_word(self) -> None:
+        with suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await self._publish({"type": "error"})
 
     async def _publish_all(self, items: AsyncIterable[Any]) -> None:
         try:
             async for item in items:
+                if self._is_over:  # it has taken a cancellation for something else
+                    return
                 await self._publish({"type": "item", "item": item})
         finally:
             close = getattr(items, "aclose", None)
@@ -109,9 +121,12 @@ class _Stream:
 
 
 async def _end(*tasks: asyncio.Future[None]) -> None:
+    """Cancel tasks and wait for their end, but not for ever: an iterator may do as it likes."""
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()
+    done, still = await asyncio.wait(tasks, timeout=_CLOSE_S)
+    if still:
+        logger.error("a stream's iterator goes on after it was cancelled: it must let CancelledError pass")
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a stream's iterator has failed while it was closed", exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -23,8 +24,8 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine in a task of its own; what it raises is logged, unless Hubbub itself has raised it."""
-        task = asyncio.Task(coroutine)
+        """Run a coroutine in a task and a context of its own; what it raises is logged, unless it is Hubbub's own."""
+        task = asyncio.Task(coroutine, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -117,6 +117,9 @@ class Owner(Protocol):
     def ended(self, connection: CoreConnection) -> None:
         """It is open no more. Comes once after `opened`."""
 
+    def turned_away(self, connection: CoreConnection) -> None:
+        """It is not admitted any more."""
+
     def released(self, connection: CoreConnection) -> None:
         """It holds nothing any more. Comes after `ended`."""
 
@@ -286,7 +289,7 @@ class CoreConnection:
 
     def refuse(self) -> None:
         """An admitted connection is refused after all: it may be admitted again."""
-        self._hub.released(self)
+        self._hub.turned_away(self)
 
     def fail(self) -> None:
         """The handshake of an admitted connection failed: it never opens."""

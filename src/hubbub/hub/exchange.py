@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..config import History
 from ..errors import BrokerUnavailable
-from ..interfaces import HistoryBroker, HistorySlice, StoredPublication
+from ..interfaces import HistoryBroker, StoredPublication
 from ..model import Data, Position
 from .background import Background
 from .interest import Interest
@@ -36,7 +37,9 @@ logger = logging.getLogger("hubbub")
 DELIVERY_S = 5.0
 """How long a publication that the broker has taken waits to come back to its own hub."""
 RETRY_S = 0.5
-"""When a history that could not be read is read again."""
+"""When a history that could not be read is read again, at the latest."""
+READS_AT_ONCE = 32
+"""Histories that are read at a time after a gap."""
 
 
 class Host(Protocol):
@@ -50,6 +53,14 @@ class Host(Protocol):
 
     def disconnect(self, channel: str, order: Disconnect) -> None:
         """Close the connections that hear a reserved channel."""
+
+
+class _Read(NamedTuple):
+    """What was read of a history, for all who have asked for it."""
+
+    position: Position
+    is_complete: bool
+    publications: Publications
 
 
 class Exchange:
@@ -71,8 +82,9 @@ class Exchange:
         self._lines: dict[str, Line] = {}
         self._tokens = count()
         self._node = secrets.token_hex(8)
-        self._under_way: dict[str, asyncio.Future[None]] = {}
-        self._reads: dict[tuple[str, Position], asyncio.Future[HistorySlice]] = {}
+        self._under_way: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        self._reads: dict[tuple[str, Position], asyncio.Future[_Read]] = {}
+        self._turn = asyncio.Semaphore(READS_AT_ONCE)
 
     @property
     def is_shared(self) -> bool:
@@ -99,6 +111,7 @@ class Exchange:
             line.wake()
         if self._interest is not None:
             self._interest.release(channel)
+        self._expect_nothing((channel,))
 
     async def ready(self, channel: str) -> Line | None:
         """Return when a channel that is wanted is heard, and its position is known; return its line, if it has one.
@@ -147,7 +160,7 @@ class Exchange:
         if history is not None:
             return await self._append(channel, content, history, idempotency_key)
         token = f"{self._node}.{next(self._tokens)}" if self._is_heard(channel) else ""
-        delivered = self._expect(token) if token else None
+        delivered = self._expect(token, channel) if token else None
         try:
             await self.broker.publish(channel, pack(content, token, exclude))
             if delivered is not None:
@@ -173,9 +186,16 @@ class Exchange:
     def _is_heard(self, channel: str) -> bool:
         return self._interest is not None and self._interest.hears(channel)
 
-    def _expect(self, token: str) -> asyncio.Future[None]:
-        delivered = self._under_way[token] = asyncio.get_running_loop().create_future()
+    def _expect(self, token: str, channel: str) -> asyncio.Future[None]:
+        delivered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way[token] = channel, delivered
         return delivered
+
+    def _expect_nothing(self, channels: Collection[str] | None) -> None:
+        """What was published on these channels, `None` for all, may not come back: let nobody wait for it."""
+        for channel, delivered in self._under_way.values():
+            if (channels is None or channel in channels) and not delivered.done():
+                delivered.set_result(None)
 
     # In
 
@@ -192,7 +212,7 @@ class Exchange:
             self._host.hand_on(channel, content, None, exclude)
         else:
             self._arrived(channel, content, position)
-        delivered = self._under_way.get(origin) if origin else None
+        _, delivered = self._under_way.get(origin, ("", None))
         if delivered is not None and not delivered.done():
             delivered.set_result(None)
 
@@ -219,10 +239,7 @@ class Exchange:
     def gap(self, channels: Collection[str] | None) -> None:
         """See `BrokerSink`."""
         self._counters.gaps += 1
-        if channels is None:
-            for delivered in self._under_way.values():
-                if not delivered.done():
-                    delivered.set_result(None)
+        self._expect_nothing(channels)
         for channel in tuple(self._lines) if channels is None else channels:
             line = self._lines.get(channel)
             if line is not None:
@@ -247,12 +264,13 @@ class Exchange:
         try:
             while line.recovery.is_broken and self._lines.get(channel) is line:
                 try:
-                    await self._read_once(channel, line)
+                    async with self._turn:
+                        await self._read_once(channel, line)
                 except BrokerUnavailable as error:
                     line.recovery.end_reading()
                     line.wake()
                     logger.debug("the history of channel %r cannot be read: %s", channel, error)
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(RETRY_S * random.uniform(0.5, 1))
         finally:
             line.is_repairing = False
             line.wake()
@@ -307,9 +325,11 @@ class Exchange:
             found = await self._shared_read(channel, line, have)
             if not found.is_complete:
                 return None
+            if line.position is None or line.position.epoch != have.epoch:
+                continue
             # What is newer than the position is still to be passed on, and will be in the tail.
             newest = line.position.offset
-            news = [entry for entry in self._unpacked(found.publications) if entry[0] <= newest]
+            news = [entry for entry in found.publications if entry[0] <= newest]
             line.found(news)
             publications += news
             if not news:
@@ -354,7 +374,7 @@ class Exchange:
             if message is not UNREADABLE
         ]
 
-    async def _shared_read(self, channel: str, line: Line, since: Position) -> HistorySlice:
+    async def _shared_read(self, channel: str, line: Line, since: Position) -> _Read:
         """Read history; those who ask for the same at a time get one answer."""
         key = (channel, since)
         reading = self._reads.get(key)
@@ -363,9 +383,10 @@ class Exchange:
             reading.add_done_callback(lambda _: self._reads.pop(key))
         return await asyncio.shield(reading)
 
-    async def _read(self, channel: str, line: Line, since: Position) -> HistorySlice:
+    async def _read(self, channel: str, line: Line, since: Position) -> _Read:
         self._counters.history_reads += 1
-        return await self.broker.read(channel, line.history, since=since)
+        found = await self.broker.read(channel, line.history, since=since)
+        return _Read(found.position, found.is_complete, self._unpacked(found.publications))
 
     def _unpacked(self, publications: Collection[StoredPublication]) -> Publications:
         return [(offset, self._stored(payload)) for offset, payload in publications]

@@ -168,7 +168,8 @@ class Fanout:
             exclude: Connections that are left out.
         """
         run = self.runs[-1] if self.runs else None
-        if run is None or run.channel != channel or run.remaining is not None or run.bytes > RUN_BYTES:
+        is_other = run is None or run.channel != channel or run.policy != policy
+        if run is None or is_other or run.remaining is not None or run.bytes > RUN_BYTES:
             run = _Run(channel, policy)
             self.runs.append(run)
         run.append(frame, exclude)

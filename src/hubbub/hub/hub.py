@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -175,11 +176,12 @@ class CoreHub:
         except TimeoutError:
             logger.warning("handlers of detached connections are cancelled after %g s: the hub ends", deadline_s)
         finally:
-            await self.eager.close()
-            await self.attendance.aclose()
-            await self.background.aclose()
-            await self.attendance.store.aclose()
-            await self.exchange.broker.aclose()
+            async with AsyncExitStack() as stack:  # the last one first, and each whatever becomes of the others
+                stack.push_async_callback(self.exchange.broker.aclose)
+                stack.push_async_callback(self.attendance.store.aclose)
+                stack.push_async_callback(self.background.aclose)
+                stack.push_async_callback(self.attendance.aclose)
+                stack.push_async_callback(self.eager.close)
 
     # Coming and going
 
@@ -253,8 +255,11 @@ class CoreHub:
             if self._index.contains(Form.SILENT + EVERYONE, connection):
                 self._leave(connection, EVERYONE, Form.SILENT)
         if connection.user is not None:
+            channel = user_channel(connection.user)
             form = Form.SILENT if connection.settings.is_quiet else Form.PLAIN
-            self._enter(connection, user_channel(connection.user), form)
+            self._enter(connection, channel, form)
+            if form is Form.PLAIN and self._index.contains(Form.SILENT + channel, connection):
+                self._leave(connection, channel, Form.SILENT)
 
     def ended(self, connection: CoreConnection) -> None:
         """A connection is open no more: nobody finds it, and it hears nothing."""
@@ -268,8 +273,12 @@ class CoreHub:
         emptied = self._index.remove(connection)
         for name in names:
             channel = _public(name)
-            if self._options[channel] is not PLAIN and not name.startswith(Form.SILENT):
+            join = self._joins.get((connection, channel))
+            was_heard = not name.startswith(Form.SILENT) or (join is not None and join.was_heard)
+            if was_heard and self._options[channel] is not PLAIN:
                 self._witness.left(connection, channel)
+            if join is not None:
+                join.was_heard = False
             self.attendance.leave(channel, connection.id, at_once=channel.startswith("$"))
         for name in emptied:
             self._release(_public(name))
@@ -277,6 +286,10 @@ class CoreHub:
     def released(self, connection: CoreConnection) -> None:
         """A connection holds nothing any more."""
         connection.let_go()
+        self.turned_away(connection)
+
+    def turned_away(self, connection: CoreConnection) -> None:
+        """A connection is counted no more, and known to nobody."""
         if not connection.is_admitted:
             return
         connection.is_admitted = False
@@ -345,7 +358,7 @@ class CoreHub:
         key = connection, channel
         join = self._joins[key] = Join(connection, channel, form, self.hear)
         self._enter(connection, channel, Form.SILENT, options)
-        was_heard = since is not None and self._stop_hearing(connection, channel)
+        join.was_heard = since is not None and self._stop_hearing(connection, channel)
         try:
             return await self._resume.join(join, since)
         except Withdrawn:
@@ -354,7 +367,7 @@ class CoreHub:
             if self._joins.get(key) is join:
                 del self._joins[key]
                 self._leave(connection, channel, Form.SILENT)
-            if was_heard and not self.hears(connection, channel):
+            if join.was_heard and not self.hears(connection, channel):
                 self._has_left(connection, channel, options)
 
     def join_here(self, connection: CoreConnection, channel: str) -> None:
@@ -598,7 +611,7 @@ class CoreHub:
     def hand_on(self, channel: str, message: Message, position: Position | None, exclude: Collection[str]) -> None:
         """A publication has come from the broker (see `exchange.Host`)."""
         connections = self.connections
-        self._hand_on(channel, message, position, [connections[id_] for id_ in exclude if id_ in connections])
+        self._hand_on(channel, message, position, {connections[id_] for id_ in exclude if id_ in connections})
 
     def _hand_on(
         self, channel: str, message: Message, position: Position | None, exclude: Collection[CoreConnection]
@@ -616,7 +629,7 @@ class CoreHub:
         for form in _FORMS:
             frame = lost(form, channel, position)
             if frame is not None and self._index.count(form + channel):
-                self._fanout.publish(form + channel, frame, None, ())
+                self._fanout.publish(form + channel, frame, self._options[channel].policy, ())
 
     def disconnect(self, channel: str, order: Disconnect) -> None:
         """See `exchange.Host`."""

@@ -44,8 +44,8 @@ class Interest:
         return len(self._subscribed | self._settling)
 
     def hears(self, channel: str) -> bool:
-        """Return whether a channel is subscribed."""
-        return channel in self._subscribed
+        """Return whether a channel is subscribed, and will be."""
+        return channel in self._subscribed and channel in self._wanted
 
     def want(self, channel: str) -> None:
         """Hear a channel."""

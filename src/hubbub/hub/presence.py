@@ -8,6 +8,7 @@ connection that has ended keeps its entry for the grace period: a user that come
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,8 @@ __all__ = ("Attendance",)
 
 logger = logging.getLogger("hubbub")
 
+LAST_LEAVES_S = 1.0
+"""How long the end waits for those who are just leaving."""
 REFRESHES = 3
 """How often in a lease it is renewed."""
 
@@ -52,6 +55,8 @@ class Attendance:
         self._settings: dict[str, Presence] = {}
         self._leaving: dict[tuple[str, str], Timer] = {}
         self._was_away = False
+        self._is_closed = False
+        self._leaves: set[asyncio.Task[None]] = set()
         self._refresh: Timer | None = None
         self._refresh_at = 0.0
 
@@ -98,7 +103,9 @@ class Attendance:
         if not self._entries and self._refresh is not None:
             self._refresh.cancel()
             self._refresh = None
-        self._background.start(self._take_out(channel, connection))
+        leave = self._background.start(self._take_out(channel, connection))
+        self._leaves.add(leave)
+        leave.add_done_callback(self._leaves.discard)
 
     def _is_here(self, channel: str, connection: str) -> bool:
         return connection in self._entries.get(channel, ())
@@ -121,7 +128,8 @@ class Attendance:
                 return
             self._refresh.cancel()
         self._refresh_at = when
-        self._refresh = self._clock.call_at(when, self._start_refresh)
+        # In a context of its own: it goes on and on, and would keep that of the request which has come first.
+        self._refresh = contextvars.Context().run(self._clock.call_at, when, self._start_refresh)
 
     def _start_refresh(self) -> None:
         self._refresh = None
@@ -151,7 +159,11 @@ class Attendance:
     def _tell_later(self, departures: Sequence[Departure], lease_s: float) -> None:
         """The broker was away for everyone, so that leases have ended of those who are there: give them time."""
         when = self._clock.time() + 2 * lease_s / REFRESHES
-        self._clock.call_at(when, lambda: self._background.start(self._tell_who_is_gone(departures)))
+        self._clock.call_at(when, lambda: self._find_out_who_is_gone(departures))
+
+    def _find_out_who_is_gone(self, departures: Sequence[Departure]) -> None:
+        if not self._is_closed:
+            self._background.start(self._tell_who_is_gone(departures))
 
     async def _tell_who_is_gone(self, departures: Sequence[Departure]) -> None:
         for departure in departures:
@@ -173,11 +185,15 @@ class Attendance:
             if timer is not None:
                 timer.cancel()
         self._leaving.clear()
+        self._is_closed = True
+        if self._leaves:
+            await asyncio.wait(self._leaves, timeout=LAST_LEAVES_S)
         entries_of, self._entries = self._entries, {}
         by_grace: dict[float, dict[str, Sequence[PresenceEntry]]] = {}
         for channel, entries in entries_of.items():
             by_grace.setdefault(self._settings[channel].grace_s, {})[channel] = tuple(entries.values())
-        try:
-            await asyncio.gather(*(self.store.refresh(those, grace_s) for grace_s, those in by_grace.items()))
-        except BrokerUnavailable as error:
-            logger.debug("presence ends with its leases: %s", error)
+        for grace_s, those in by_grace.items():
+            try:
+                await self.store.refresh(those, grace_s)
+            except BrokerUnavailable as error:
+                logger.debug("presence ends with its leases: %s", error)

@@ -36,6 +36,7 @@ class Join:
         form: In which form.
         hear: Does the last step.
         is_withdrawn: Whether the connection has left the channel meanwhile.
+        was_heard: Whether it has heard the channel before, so that its end is a leave.
     """
 
     connection: CoreConnection
@@ -43,6 +44,7 @@ class Join:
     form: Form
     hear: Callable[[CoreConnection, str, Form], None]
     is_withdrawn: bool = False
+    was_heard: bool = False
 
     def check(self) -> None:
         """Raise `ConnectionEnded` or `Withdrawn` where the join is to go on no more."""
