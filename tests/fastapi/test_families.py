@@ -6,7 +6,7 @@ import gc
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -1452,6 +1452,56 @@ async def test_a_stream_that_somebody_hears_is_not_abandoned() -> None:
         source.give("last", StopAsyncIteration)
         await within(stream)
         await socket.assert_received(item("last"), {"type": "end"})
+
+
+class Stubborn:
+    """An iterator that takes a cancellation for something else."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_asked_again = asyncio.Event()
+
+    def __aiter__(self) -> "Stubborn":
+        return self
+
+    async def __anext__(self) -> int:
+        self.asked += 1
+        if self.asked > 2:
+            self.is_asked_again.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
+        return self.asked
+
+
+async def test_a_stream_ends_though_its_iterator_eats_the_cancellation() -> None:
+    application = Application()
+    answers = application.hub.channels("answer:{answer}", history=History(size=1_000))
+    items = Stubborn()
+    async with one(application):
+        stream = asyncio.create_task(answers(answer=1).stream(items))
+        await asyncio.wait_for(items.is_asked_again.wait(), 5)
+        stream.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stream
+        (last,) = await answers(answer=1).history(limit=1, reverse=True)
+        assert last.json() == {"type": "error"}
+        assert not any("_publish_all" in repr(task) for task in asyncio.all_tasks())
+
+
+async def test_what_is_not_the_same_when_it_is_validated_twice_is_validated_once() -> None:
+    application = Application()
+    rooms = application.hub.channels("room:{room}")
+    seen = Calls()
+
+    @rooms.on_publish
+    async def look(message: Annotated[int, pydantic.AfterValidator(lambda number: number + 1)]) -> None:
+        seen(message)
+
+    async with one(application) as (socket, connection):
+        await connection.join("room:1")
+        await connection.publish("room:1", 1)
+        await seen.expect(2)
+        await socket.assert_received("2")
 
 
 async def test_a_stream_takes_an_async_iterable() -> None:

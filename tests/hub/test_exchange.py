@@ -100,6 +100,26 @@ async def test_publish_from_a_hub_that_does_not_listen_waits_for_nothing(nodes: 
     assert transport.written == ["hi"]
 
 
+@pytest.mark.parametrize("is_released_first", [True, False])
+async def test_publish_does_not_wait_for_a_channel_that_the_last_one_leaves(
+    nodes: list[Node], is_released_first: bool
+) -> None:
+    ours = nodes[0]
+    connection, _ = await listening(ours, "plain")
+    ours.broker.is_holding = True
+    ours.broker.gate("unsubscribe")
+    if is_released_first:
+        ours.hub.leave(connection, "plain")
+        published = asyncio.ensure_future(ours.hub.publish("plain", "hi"))
+    else:
+        published = asyncio.ensure_future(ours.hub.publish("plain", "hi"))
+        await turns()
+        ours.hub.leave(connection, "plain")
+    await turns()
+    assert published.done()
+    ours.broker.gates["unsubscribe"].set()
+
+
 async def test_publish_does_not_wait_for_ever(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "DELIVERY_S", 0)
     await listening(nodes[0], "plain")

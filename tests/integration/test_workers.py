@@ -1040,6 +1040,12 @@ async def trouble(proxy: FaultProxy, chance: random.Random, is_over: asyncio.Eve
         await asyncio.sleep(chance.uniform(0, 0.3))
 
 
+async def test_a_worker_is_connected_from_the_start(own_server: RedisServer) -> None:
+    hub = Hub(own_server.url)
+    async with hub:
+        assert hub.statistics().is_broker_connected
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("seed", range(4))
 async def test_joins_and_leaves_in_a_bad_network_come_to_what_they_say(own_server: RedisServer, seed: int) -> None:

@@ -161,7 +161,8 @@ class Hub:
 
     Args:
         broker: Where the hub publishes: `memory://`, one process; or Redis, for as many workers as you like:
-            `redis://host:6379`, `rediss://…` with TLS, `unix://path`, `redis+sentinel://host:26379,…/service`.
+            `redis://host:6379`, `rediss://…` with TLS, `unix://path`, `redis+sentinel://host:26379,…/service`,
+            `redis+cluster://host:6379,…`.
         limits: How much it takes from its clients.
         outbox: What it keeps for a client that reads slowly.
         heartbeat: How the server asks whether a client is there.
