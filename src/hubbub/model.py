@@ -1,4 +1,4 @@
-"""Values that every layer shares: close codes and the names of policies."""
+"""Values that every layer shares: positions, close codes and the names of policies."""
 
 from __future__ import annotations
 

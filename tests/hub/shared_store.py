@@ -12,12 +12,19 @@ from hubbub.config import History, Limits, Outbox
 from hubbub.errors import BrokerUnavailable
 from hubbub.hub.admission import Admission
 from hubbub.hub.connection import CoreConnection, Settings
-from hubbub.hub.hub import ChannelOptions, CoreHub
+from hubbub.hub.hub import PLAIN, ChannelOptions, CoreHub
 from hubbub.interfaces import Appended, BrokerSink, HistorySlice, StoredPublication
 from hubbub.model import Position
 from hubbub.testing import ManualClock, RecordingTransport
 
 Delivery = tuple[str, bytes, Position | None]
+
+REMEMBERS = ChannelOptions(history=History())
+
+
+def options_of(channel: str) -> ChannelOptions:
+    """Return what the family of a channel has declared: those that begin with `room` have history."""
+    return REMEMBERS if channel.startswith("room") else PLAIN
 
 
 async def turns(number: int = 30) -> None:

@@ -10,16 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hubbub.config import History
 from hubbub.errors import BrokerUnavailable
 from hubbub.hub import exchange, interest
-from hubbub.hub.hub import PLAIN, ChannelOptions, CoreHub
+from hubbub.hub.hub import CoreHub
 from hubbub.hub.message import Disconnect, Form, Message, pack
 from hubbub.model import Position
 from hubbub.testing import ManualClock, RecordingTransport
-from tests.hub.shared_store import Node, Store, turns
-
-REMEMBERS = ChannelOptions(history=History())
+from tests.hub.shared_store import Node, Store, options_of, turns
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +24,6 @@ def _tries_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interest, "FIRST_RETRY_S", 0)
     monkeypatch.setattr(interest, "LAST_RETRY_S", 0)
     monkeypatch.setattr(exchange, "RETRY_S", 0)
-
-
-def options_of(channel: str) -> ChannelOptions:
-    return REMEMBERS if channel.startswith("room") else PLAIN
 
 
 @pytest.fixture

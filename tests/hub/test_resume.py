@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 
-from hubbub.config import History, Outbox
+from hubbub.config import Outbox
 from hubbub.errors import BrokerUnavailable
 from hubbub.hub import exchange, interest
 from hubbub.hub.connection import ConnectionEnded, CoreConnection
-from hubbub.hub.hub import PLAIN, ChannelOptions
 from hubbub.hub.line import LINGER_S, TAIL_BYTES
 from hubbub.hub.message import Form, Message
 from hubbub.model import Joined, Position
 from hubbub.testing import ManualClock, RecordingTransport
 from hubbub.wire.prepared import plain
-from tests.hub.shared_store import Node, Store, turns
+from tests.hub.shared_store import Node, Store, options_of, turns
 
-REMEMBERS = ChannelOptions(history=History())
 FULL = 65_536
 
 
@@ -28,10 +26,6 @@ def _tries_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interest, "FIRST_RETRY_S", 0)
     monkeypatch.setattr(interest, "LAST_RETRY_S", 0)
     monkeypatch.setattr(exchange, "RETRY_S", 0)
-
-
-def options_of(channel: str) -> ChannelOptions:
-    return REMEMBERS if channel.startswith("room") else PLAIN
 
 
 @pytest.fixture

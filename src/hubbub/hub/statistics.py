@@ -37,7 +37,7 @@ class Statistics:
         unrecovered: Gaps of a channel with history that could not be closed, and were told to its clients.
         resumed: Joins with a position that got all they had missed.
         not_resumed: Joins with a position from which history reaches no more.
-        history_reads: Readings of histories, for gaps and for joins.
+        history_reads: Readings of histories, for gaps, for joins with a position and for `Hub.history`.
         malformed: Payloads on the broker that could not be read.
     """
 
