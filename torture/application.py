@@ -33,17 +33,10 @@ async def hear(
     for name, text in zip(room, since, strict=True):
         position = Position.parse(text) if text else None
         try:
-            joined = await connection.join(rooms(room=name), since=position, envelope=True)
+            await connection.join(rooms(room=name), since=position, envelope=True)
         except BrokerUnavailable:
             await connection.close(TRY_AGAIN_LATER, "the broker is away")
             return
-        await connection.send(
-            {
-                "joined": f"room:{name}",
-                "recovered": joined.recovered,
-                "position": str(joined.position) if joined.position else None,
-            }
-        )
     async for _ in connection:
         pass
 

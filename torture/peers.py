@@ -79,24 +79,17 @@ class Client:
                 self.take(json.loads(text))
 
     def take(self, message: dict[str, object]) -> None:
-        """Take what a worker sends: a publication, the answer to a join, or the notice of a loss."""
-        channel = message.get("joined") or message["channel"]
-        follower = self.followers[str(channel).removeprefix("room:")]
-        if "joined" in message:
-            position = message["position"]
-            follower.joined(
-                message["recovered"] is True,
-                Position.parse(str(position)) if position is not None else None,
-                is_due=self._may_lose(),
-            )
-            return
+        """Take what a worker sends: a publication, where the client is after a join, or the notice of a loss."""
+        follower = self.followers[str(message["channel"]).removeprefix("room:")]
         place = Position(message["epoch"], message["offset"])  # type: ignore[arg-type]  # it checks
-        if "recovered" in message:
-            follower.told(place, is_due=self._may_lose())
-        else:
+        if "data" in message:
             data = message["data"]
             assert isinstance(data, dict)
             follower.received(place, data["number"], data["attempt"])
+        elif message["recovered"]:
+            follower.joined(place)
+        else:
+            follower.told(place, is_due=self._may_lose())
 
 
 class Publisher:

@@ -78,18 +78,16 @@ class Follower:
         self._lost: set[int] = set()
         self._missed: set[int] = set()
 
-    def joined(self, recovered: bool, position: Position | None, *, is_due: bool) -> None:
-        """The answer to a join; with it the client has all that was replayed."""
-        if not recovered:
-            self.told(position, is_due=is_due)
-        elif self.position is None:
+    def joined(self, position: Position) -> None:
+        """The client has joined, and has got all that it had missed."""
+        if self.position is None:
             self.position = position
         elif self.position != position:
             self._tally.contradicted += 1
             self._complain(f"has joined at {position} and is at {self.position}")
 
-    def told(self, position: Position | None, *, is_due: bool) -> None:
-        """A notice of a loss before `position`; it is due after a start of Redis."""
+    def told(self, position: Position, *, is_due: bool) -> None:
+        """A notice of a loss before `position`, at a join or later; it is due after a start of Redis."""
         if is_due:
             self._tally.declared += 1
         else:

@@ -3,6 +3,7 @@
 from .config import Drain, Heartbeat, History, Limits, Outbox, Presence
 from .errors import BrokerUnavailable, Denied, HubbubError, InvalidMessage
 from .fastapi.connection import Connection
+from .fastapi.envelope import Envelope
 from .fastapi.hub import Hub
 from .fastapi.manager import ConnectionManager
 from .fastapi.peer import Peer
@@ -16,6 +17,7 @@ __all__ = (
     "ConnectionPresence",
     "Denied",
     "Drain",
+    "Envelope",
     "Heartbeat",
     "History",
     "Hub",

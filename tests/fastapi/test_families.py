@@ -1067,6 +1067,8 @@ async def test_joining_again_changes_the_form_and_delivers_once() -> None:
             assert connection.channels == {channel}
             position = await hub.publish(channel, {"a": 1})
             where = {} if position is None else {"epoch": position.epoch, "offset": position.offset}
+            if position is not None:
+                await socket.assert_received({"channel": channel, **where, "offset": 1, "recovered": True})
             await socket.assert_received({"channel": channel, **where, "data": {"a": 1}})
             await hub.publish(channel, b"\x00")
             message = await socket.receive_json()
@@ -1090,8 +1092,65 @@ async def test_joining_with_a_position_while_joined_sends_that_once_more_and_not
         assert (await connection.join("room:1", since=start, envelope=True)).missed == 2
         await hub.publish("room:1", "three")
         await socket.assert_received("one", "two")
-        assert [(await socket.receive_json())["data"] for _ in range(3)] == ["one", "two", "three"]
+        messages = [await socket.receive_json() for _ in range(4)]
+        assert [message.get("data", message["offset"]) for message in messages] == ["one", "two", 2, "three"]
         await socket.assert_nothing()
+
+
+async def test_whoever_gets_the_envelope_is_told_where_it_is() -> None:
+    application = remembering()
+    hub = application.hub
+    async with one(application) as (socket, connection):
+        joined = await connection.join("room:1", envelope=True)
+        assert joined.position is not None
+        epoch = joined.position.epoch
+        here = {"channel": "room:1", "epoch": epoch, "recovered": True}
+        await socket.assert_received({**here, "offset": 0})
+        await connection.join("room:1", envelope=True)
+        await hub.publish("room:1", "one")
+        await hub.publish("room:1", "two")
+        await connection.join("room:1", since=Position(epoch, 1), envelope=True)
+        assert [(await socket.receive_json())["data"] for _ in range(3)] == ["one", "two", "two"]
+        await socket.assert_received({**here, "offset": 2})
+        for since in (Position(epoch, 9), Position("forged", 0)):
+            assert await connection.join("room:1", since=since, envelope=True) == Joined(False, 0, Position(epoch, 2))
+            await socket.assert_received({**here, "offset": 2, "recovered": False})
+        await connection.join("elsewhere", envelope=True)
+        await connection.join("room:1")
+        await connection.join("room:1", since=Position(epoch, 2))
+        await socket.assert_nothing()
+
+
+async def test_a_client_that_comes_while_much_is_published_is_told_where_it_is_between_old_and_new() -> None:
+    application = Application()
+    hub = application.hub
+    hub.channels("room:{room}", history=History(size=100_000))
+    start = (await hub.publish("room:1", "1")) or Position("never", 0)
+    is_over = False
+
+    async def publish() -> None:
+        number = 1
+        while not is_over:
+            number += 1
+            await hub.publish("room:1", str(number))
+            await asyncio.sleep(0)
+
+    async with Client(application.app) as client:
+        producer = asyncio.create_task(publish())
+        position = start
+        for _ in range(20):
+            async with application.client(client) as (socket, connection):
+                joined = await connection.join("room:1", since=position, envelope=True)
+                messages = [await socket.receive_json() for _ in range(joined.missed + 4)]
+                place = messages.pop(joined.missed)
+                assert joined.position == Position(place["epoch"], place["offset"])
+                assert place["recovered"] is joined.recovered is True
+                numbers = [int(message["data"]) for message in messages]
+                assert numbers == list(range(position.offset + 1, position.offset + len(numbers) + 1))
+                assert numbers[joined.missed] == place["offset"] + 1
+                position = Position(place["epoch"], numbers[-1])
+        is_over = True
+        await within(producer)
 
 
 async def test_the_limit_of_channels_counts_joins_in_progress() -> None:
@@ -1544,6 +1603,6 @@ async def test_the_envelope_of_a_stream_has_its_positions() -> None:
         await connection.join("room:1", envelope=True)
         source.give("one", StopAsyncIteration)
         await within(application.hub.stream("room:1", source))
-        messages = [json.loads(await socket.receive()) for _ in range(2)]
-        assert [message["offset"] for message in messages] == [1, 2]
-        assert [message["data"] for message in messages] == [item("one"), {"type": "end"}]
+        messages = [json.loads(await socket.receive()) for _ in range(3)]
+        assert [message["offset"] for message in messages] == [0, 1, 2]
+        assert [message.get("data") for message in messages] == [None, item("one"), {"type": "end"}]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -50,8 +51,10 @@ def envelopes(transport: RecordingTransport) -> list[dict[str, Any]]:
 
 
 async def listening(node: Node, channel: str = "room", form: Form = Form.PLAIN) -> tuple[Any, RecordingTransport]:
+    """Return a connection that hears a channel, and what it is sent from now on."""
     connection, transport = await node.connected()
     await node.hub.join(connection, channel, form=form)
+    transport.written.clear()  # where it is
     return connection, transport
 
 
@@ -544,9 +547,13 @@ async def whatever_happens(steps: list[Step], lag: int) -> None:
     await turns(60)
     top = len(store.stream("room").payloads)
     for transport, join in starts:
-        if join.exception() is None and join.result().recovered:
-            messages = envelopes(transport)
-            first = joins_from(join.result(), messages, top)
+        if join.exception() is not None:
+            continue
+        joined, messages = join.result(), envelopes(transport)
+        place = {"channel": "room", **asdict(joined.position), "recovered": joined.recovered}
+        assert messages.pop(joined.missed) == place
+        if joined.recovered:
+            first = joined.position.offset - joined.missed + 1
             assert [message["offset"] for message in messages] == list(range(first, top + 1)), messages
     for _, transport in heard:
         last, is_lost = None, True
@@ -561,8 +568,3 @@ async def whatever_happens(steps: list[Step], lag: int) -> None:
         assert is_lost or last is None or last == top
     for node in nodes:
         await node.hub.close(1)
-
-
-def joins_from(joined: Any, messages: list[dict[str, Any]], top: int) -> int:
-    """The offset of the first message after a join: that after its position, less what it has caught up with."""
-    return int(joined.position.offset) - int(joined.missed) + 1

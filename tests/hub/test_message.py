@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.hub.message import Disconnect, Form, Kind, Message, lost, pack, unpack
+from hubbub.hub.message import Disconnect, Form, Kind, Message, lost, pack, place, unpack
 from hubbub.model import Position
 from hubbub.wire.frames import CLOSE_CODES
 
@@ -256,6 +256,16 @@ def test_a_loss_is_told_where_the_form_can_say_it(channel: str) -> None:
         "recovered": False,
     }
     assert events(frames[Form.EVENTS].data) == [{"id": "e1:7", "event": "reset", "data": "e1:7"}]
+
+
+@given(CHANNELS, st.booleans())
+def test_a_place_says_where_the_client_is(channel: str, is_recovered: bool) -> None:
+    assert json.loads(place(channel, HERE, is_recovered).data) == {
+        "channel": channel,
+        "epoch": "e1",
+        "offset": 7,
+        "recovered": is_recovered,
+    }
 
 
 def test_a_message_without_a_form_is_refused() -> None:

@@ -79,6 +79,17 @@ def numbers(transport: RecordingTransport) -> list[int]:
     return [int(data) for data in transport.written]
 
 
+def told(transport: RecordingTransport) -> list[Any]:
+    """Return what came in envelopes: offsets of publications, each of which says its own, and where the client is."""
+    messages = [json.loads(data) for data in transport.written]
+    assert all(message.get("data", str(message["offset"])) == str(message["offset"]) for message in messages)
+    return [message["offset"] if "data" in message else message for message in messages]
+
+
+def where(offset: int, recovered: bool = True, epoch: str = "e1") -> dict[str, object]:
+    return {"channel": "room", "epoch": epoch, "offset": offset, "recovered": recovered}
+
+
 # All is well
 
 
@@ -219,13 +230,168 @@ async def test_what_was_published_before_a_change_of_the_form_is_sent_in_the_old
     connection, transport = await listening(ours)
     transport.sharing = Together(transport)
     ours.hub.hand_on("room", Message.of("1"), at(1), ())
-    ours.hub.hear(connection, "room", Form.ENVELOPE)
+    ours.hub.hear(connection, "room", Form.ENVELOPE, Joined(True, 0, None))
     ours.hub.hand_on("room", Message.of("2"), at(2), ())
     await turns()
     assert transport.written == [
         b"\x81\x011",
         b'\x815{"channel":"room","epoch":"e1","offset":2,"data":"2"}',
     ]
+
+
+# Who gets the envelope is told where it is
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize(("since", "missed"), [(None, []), (0, [1, 2, 3]), (2, [3]), (3, [])])
+async def test_where_a_client_is_comes_after_what_it_has_missed_and_before_what_is_live(
+    nodes: list[Node], since: int | None, missed: list[int], is_heard: bool
+) -> None:
+    ours, other = nodes
+    if is_heard:
+        await listening(ours)
+    await published(other, 3)
+    connection, transport = await ours.connected()
+    before = ours.hub.counters.deliveries
+    joined = await joining(ours, connection, None if since is None else at(since), Form.ENVELOPE)
+    assert joined == Joined(True, len(missed), at(3))
+    assert told(transport) == [*missed, where(3)]
+    assert ours.hub.counters.deliveries == before + len(missed) + 1
+    await published(other, 2, 4)
+    await turns()
+    assert told(transport) == [*missed, where(3), 4, 5]
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+@pytest.mark.parametrize("is_resumed", [True, False])
+@pytest.mark.parametrize("is_heard", [True, False])
+async def test_where_a_client_is_holds_whatever_is_published_meanwhile(
+    nodes: list[Node], lag: int, is_resumed: bool, is_heard: bool
+) -> None:
+    ours, other = nodes
+    if is_heard:
+        await listening(ours)
+    await published(other, 3)
+    done = 3
+    ours.broker.lag = lag
+    for before in range(0, 14):
+        for between in range(0, 8, 1 + lag):
+            connection, transport = await ours.connected()
+            since = done - 2
+            join = joining(ours, connection, at(since) if is_resumed else None, Form.ENVELOPE)
+            await turns(before)
+            await published(other, 1, done + 1)
+            await turns(between)
+            await published(other, 1, done + 2)
+            await turns(60)
+            here = join.result().position
+            assert here is not None
+            missed = range(since + 1, here.offset + 1) if is_resumed else ()
+            assert join.result() == Joined(True, len(missed), here)
+            done += 2
+            live = range(here.offset + 1, done + 1)
+            assert told(transport) == [*missed, where(here.offset), *live], (before, between)
+            connection.end(1000)
+
+
+@pytest.mark.parametrize("since", [at(3, "forged"), at(6), at(2)], ids=["epoch", "6", "2"])
+async def test_who_has_lost_something_is_told_at_once(nodes: list[Node], store: Store, since: Position) -> None:
+    ours, other = nodes
+    await published(other, 5)
+    store.trim("room", 2)
+    connection, transport = await ours.connected()
+    assert await joining(ours, connection, since, Form.ENVELOPE) == Joined(False, 0, at(5))
+    assert told(transport) == [where(5, False)]
+    await published(other, 1, 6)
+    await turns()
+    assert told(transport) == [where(5, False), 6]
+
+
+async def test_a_history_of_nothing_has_a_position_too(nodes: list[Node]) -> None:
+    connection, transport = await nodes[0].connected()
+    assert await joining(nodes[0], connection, form=Form.ENVELOPE) == Joined(True, 0, at(0))
+    assert told(transport) == [where(0)]
+
+
+@pytest.mark.parametrize(
+    ("form", "channel"), [(Form.ENVELOPE, "plain"), (Form.PLAIN, "room"), (Form.EVENTS, "room"), (Form.SILENT, "room")]
+)
+async def test_nobody_else_is_told_anything(nodes: list[Node], form: Form, channel: str) -> None:
+    connection, transport = await nodes[0].connected()
+    await joining(nodes[0], connection, form=form, channel=channel)
+    await turns()
+    assert transport.written == []
+
+
+async def test_joining_again_tells_where_a_client_is_if_that_begins_anything(nodes: list[Node]) -> None:
+    ours, other = nodes
+    connection, transport = await ours.connected()
+    await joining(ours, connection, form=Form.ENVELOPE)
+    await published(other, 2)
+    await turns()
+    assert told(transport) == [where(0), 1, 2]
+    assert await joining(ours, connection, form=Form.ENVELOPE) == Joined(True, 0, at(2))
+    assert told(transport) == [where(0), 1, 2]
+    assert await joining(ours, connection, at(1), Form.ENVELOPE) == Joined(True, 1, at(2))
+    assert told(transport) == [where(0), 1, 2, 2, where(2)]
+    await joining(ours, connection)
+    transport.written.clear()
+    await joining(ours, connection, form=Form.ENVELOPE)
+    assert told(transport) == [where(2)]
+    ours.hub.leave(connection, "room")
+    await joining(ours, connection, form=Form.ENVELOPE)
+    assert told(transport) == [where(2), where(2)]
+
+
+async def test_what_was_published_before_on_another_channel_comes_before(nodes: list[Node]) -> None:
+    ours, _ = nodes
+    await listening(ours)
+    connection, transport = await ours.connected()
+    await joining(ours, connection, channel="plain")
+    transport.sharing = Together(transport)
+    ours.hub.hand_on("plain", Message.of("a"), None, ())
+    await ours.hub.join(connection, "room", form=Form.ENVELOPE)
+    ours.hub.hand_on("plain", Message.of("b"), None, ())
+    await turns()
+    first, here, last = transport.written
+    assert (first, last) == (b"\x81\x01a", b"\x81\x01b")
+    assert json.loads(here) == where(0)
+
+
+async def test_one_that_is_behind_is_told_in_its_turn(nodes: list[Node]) -> None:
+    ours, other = nodes
+    await listening(ours)
+    await published(other, 3)
+    connection, transport = await ours.connected()
+    transport.buffered_bytes = FULL
+    assert await joining(ours, connection, at(0), Form.ENVELOPE) == Joined(True, 3, at(3))
+    await published(other, 1, 4)
+    await turns()
+    transport.buffered_bytes = 0
+    assert told(transport) == [1, 2, 3, where(3), 4]
+    assert connection.queued_bytes == 0
+
+
+@pytest.mark.parametrize("was_heard", [True, False])
+async def test_one_that_has_no_room_for_it_is_closed_and_leaves_nothing_behind(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch, was_heard: bool
+) -> None:
+    ours, other = nodes
+    await published(other, 1)
+    witness = Gone()
+    monkeypatch.setattr(ours.hub._witness, "left", witness.left)
+    connection, transport = await ours.connected(outbox=Outbox(bytes=300))
+    if was_heard:
+        await joining(ours, connection)
+    transport.buffered_bytes = FULL
+    with pytest.raises(ConnectionEnded) as ended:
+        await joining(ours, connection, at(0), Form.ENVELOPE)
+    assert ended.value.code == 3008
+    assert transport.closed == (3008, "slow")
+    assert witness.left_by == [connection.id]
+    assert ours.hub.counters.closed == {3008: 1}
+    await turns()
+    assert ours.leftovers() == {}
 
 
 # Nothing is sent in part
@@ -321,6 +487,7 @@ async def test_a_join_without_a_position_waits_for_no_broker_and_is_told_of_the_
     connection, transport = await ours.connected()
     ours.broker.away = {call}
     assert await joining(ours, connection, form=Form.ENVELOPE) == Joined(False, 0, None)
+    assert transport.written == []
     await published(other, 2)
     ours.broker.away = set()
     await turns()
@@ -330,6 +497,24 @@ async def test_a_join_without_a_position_waits_for_no_broker_and_is_told_of_the_
     assert first == {"channel": "room", "epoch": "e1", "offset": 2, "recovered": False}
     assert [message["offset"] for message in rest] == [3]
     assert ours.hub.statistics().unrecovered == 1
+
+
+@pytest.mark.parametrize(("channel", "position"), [("room", at(3)), ("plain", None)])
+async def test_a_join_without_a_position_that_need_not_wait_for_the_broker_is_as_any(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch, channel: str, position: Position | None
+) -> None:
+    async def unready(_: str) -> None:
+        raise BrokerUnavailable("away, but for what is known")
+
+    ours, other = nodes
+    await listening(ours)
+    await published(other, 3)
+    monkeypatch.setattr(ours.hub.exchange, "ready", unready)
+    connection, transport = await ours.connected()
+    joined = await joining(ours, connection, form=Form.ENVELOPE, channel=channel)
+    assert joined == Joined(True, 0, position)
+    assert told(transport) == ([] if position is None else [where(3)])
+    assert ours.hub.exchange.line("room").is_incomplete is False  # type: ignore[union-attr]  # it is heard
 
 
 async def test_nobody_is_told_of_a_loss_twice(nodes: list[Node]) -> None:
@@ -455,7 +640,7 @@ async def test_whoever_leaves_while_it_joins_can_join_again(nodes: list[Node], g
     await turns()
     assert ours.hub.channels_of(connection) == {"room"}
     written = connection.transport.written  # type: ignore[attr-defined]
-    assert [json.loads(data)["offset"] for data in written] == [1, 2, 3, 4]
+    assert [json.loads(data)["offset"] for data in written] == [1, 2, 3, 3, 4]
 
 
 async def test_two_joins_at_a_time_are_refused(nodes: list[Node]) -> None:

@@ -348,6 +348,22 @@ async def test_a_channel_name_that_is_too_long_and_one_channel_too_many(port: in
         assert await someone.receive_json() == {"denied": "channels_per_connection"}
 
 
+async def test_where_a_client_is_comes_between_what_it_has_missed_and_what_is_live(port: int, name: str) -> None:
+    numbers = [str(number) for number in range(50)]
+    async with client(port, f"/follows/{name}") as someone:
+        start = await someone.receive_json()
+        assert start == {"channel": f"log:{name}", "epoch": start["epoch"], "offset": 0, "recovered": True}
+        await someone.send(" ".join(numbers))
+        assert [(await someone.receive_json())["data"] for _ in range(51)] == ["joined", *numbers]
+    async with client(port, f"/follows/{name}?since={start['epoch']}:1") as someone:
+        assert [(await someone.receive_json())["data"] for _ in range(50)] == numbers
+        assert await someone.receive_json() == {**start, "offset": 51}
+        assert (await someone.receive_json())["data"] == "joined"
+    async with client(port, f"/follows/{name}?since=another:1") as someone:
+        assert await someone.receive_json() == {**start, "offset": 52, "recovered": False}
+        assert (await someone.receive_json())["data"] == "joined"
+
+
 # The end of the server
 
 

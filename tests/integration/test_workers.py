@@ -81,6 +81,12 @@ class Socket:
         await self.heard("the next")
 
 
+def place(channel: str, position: Position | None, recovered: bool = True) -> dict[str, object]:
+    """What tells a client where it is."""
+    assert position is not None
+    return {"channel": channel, "epoch": position.epoch, "offset": position.offset, "recovered": recovered}
+
+
 class Worker:
     """One application with a hub of its own; a test acts through the connections of its clients."""
 
@@ -404,11 +410,12 @@ async def test_a_client_moves_to_and_fro_while_much_is_published_and_misses_noth
         while len(received) < total:
             turn += 1
             socket = await (one, other)[turn % 2].connect()
-            assert (await socket.join("room:1", since=position, envelope=True)).recovered
-            for _ in range(min(7, total - len(received))):
-                message = json.loads(await socket.client.receive(20))
-                received.append(message["data"])
-                position = Position(message["epoch"], message["offset"])
+            joined = await socket.join("room:1", since=position, envelope=True)
+            live = min(5, total - len(received) - joined.missed)
+            messages = [json.loads(text) for text in await socket.texts(joined.missed + 1 + live)]
+            assert messages.pop(joined.missed) == place("room:1", joined.position)
+            received += [message["data"] for message in messages]
+            position = Position(messages[-1]["epoch"], messages[-1]["offset"])
             await socket.client.close()
         await producer
         assert received == [str(number) for number in range(total)]
@@ -442,8 +449,8 @@ async def test_a_stream_is_resumed_on_the_other_worker(server: RedisServer) -> N
         stream = asyncio.create_task(one.hub.stream("room:1", source(), grace_s=2))
         for number in range(5):
             items.put_nowait(number)
-        offsets = [json.loads(await ann.client.receive(20))["offset"] for _ in range(3)]
-        assert offsets == [1, 2, 3]
+        offsets = [json.loads(await ann.client.receive(20))["offset"] for _ in range(4)]
+        assert offsets == [0, 1, 2, 3]
         assert joined.position is not None
         await ann.client.close()
         again = await other.connect()
@@ -758,8 +765,9 @@ async def test_a_link_that_swallows_everything_is_noticed_and_what_was_missed_is
     async with workers(server.url_at(proxy.port), server.url) as (one, other):
         sockets = [await one.connect("ann") for _ in range(3)]
         for number, socket in enumerate(sockets):
-            await socket.join("room:1", envelope=number == 0)
+            joined = await socket.join("room:1", envelope=number == 0)
             await socket.join("room:2")
+        await sockets[0].heard(place("room:1", joined.position))
         loop = asyncio.get_running_loop()
         start = loop.time()
         proxy.swallow()
@@ -862,6 +870,7 @@ async def test_when_redis_has_lost_its_data_envelope_clients_hear_of_it(own_serv
         await plain.join("room:1")
         await one.hub.publish("room:1", "one")
         for socket in (ann, bob):
+            await socket.heard(place("room:1", position))
             assert json.loads(await socket.client.receive(20))["offset"] == 1
         await plain.heard("one")
         own_server.restart()
@@ -875,7 +884,9 @@ async def test_when_redis_has_lost_its_data_envelope_clients_hear_of_it(own_serv
             message = json.loads(await socket.client.receive(20))
             assert (message["data"], message["offset"]) == ("two", 1)
         await plain.heard("two")
-        assert (await ann.join("room:1", since=position, envelope=True)).recovered is False
+        joined = await ann.join("room:1", since=position, envelope=True)
+        assert joined.recovered is False
+        await ann.heard(place("room:1", joined.position, recovered=False))
 
 
 # Nothing left behind
@@ -1119,7 +1130,8 @@ async def test_in_a_bad_network_a_channel_with_history_loses_nothing(own_server:
     ):
         sockets = [await worker.connect() for worker in (one, one, other)]
         for number, socket in enumerate(sockets):
-            await socket.join("log:1", envelope=number == 0)
+            joined = await socket.join("log:1", envelope=number == 0)
+        await sockets[0].heard(place("log:1", joined.position))
         is_over = asyncio.Event()
         troubling = asyncio.create_task(trouble(proxy, chance, is_over))
 

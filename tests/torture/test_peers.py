@@ -15,15 +15,14 @@ def test_a_client_takes_all_that_a_worker_sends(may_lose: bool) -> None:
     follower = Follower("client 0 on room:0", tally)
     client = Client([], {"0": follower}, random.Random(1), lambda: may_lose)
 
-    client.take({"joined": "room:0", "recovered": True, "position": "a:0"})
+    client.take({"channel": "room:0", "epoch": "a", "offset": 0, "recovered": True})
     client.take({"channel": "room:0", "epoch": "a", "offset": 1, "data": {"number": 1, "attempt": 1}})
     client.take({"channel": "room:0", "epoch": "b", "offset": 4, "recovered": False})
     client.take({"channel": "room:0", "epoch": "b", "offset": 5, "data": {"number": 3, "attempt": 1}})
-    client.take({"joined": "room:0", "recovered": False, "position": None})
 
-    assert follower.position is None
-    assert (tally.delivered, tally.missed, tally.lost) == (2, 1, 0)
-    assert (tally.declared, tally.undue) == ((2, 0) if may_lose else (0, 2))
+    assert follower.position == Position("b", 5)
+    assert (tally.delivered, tally.missed, tally.lost, tally.contradicted) == (2, 1, 0, 0)
+    assert (tally.declared, tally.undue) == ((1, 0) if may_lose else (0, 1))
 
 
 def test_a_client_resumes_from_what_it_has_received() -> None:

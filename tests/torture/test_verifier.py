@@ -15,7 +15,7 @@ def tally() -> Tally:
 def follower(tally: Tally) -> Follower:
     """Return one that has joined at the beginning and got 1, 2 and 3."""
     follower = Follower("client 0 on room:0", tally)
-    follower.joined(True, Position("a", 0), is_due=False)
+    follower.joined(Position("a", 0))
     receive(follower, 1, 2, 3)
     return follower
 
@@ -35,7 +35,7 @@ def test_numbers_in_order_are_delivered(follower: Follower, tally: Tally) -> Non
 
 def test_a_resumed_join_goes_on(follower: Follower, tally: Tally) -> None:
     receive(follower, 4)
-    follower.joined(True, Position("a", 4), is_due=False)
+    follower.joined(Position("a", 4))
     receive(follower, 5)
     follower.ends(5)
     assert tally.is_clean
@@ -81,20 +81,13 @@ def test_a_new_epoch_without_a_word_contradicts(follower: Follower, tally: Tally
 
 
 def test_a_join_that_recovered_less_than_it_says_contradicts(follower: Follower, tally: Tally) -> None:
-    follower.joined(True, Position("a", 5), is_due=False)
+    follower.joined(Position("a", 5))
     assert (tally.contradicted, tally.is_clean) == (1, False)
 
 
 def test_after_a_declared_loss_numbers_may_be_missing(follower: Follower, tally: Tally) -> None:
     follower.told(Position("b", 2), is_due=True)
     receive(follower, 6, epoch="b", shift=-3)
-    assert tally.is_clean
-    assert (tally.declared, tally.missed) == (1, 2)
-
-
-def test_a_join_that_has_not_recovered_declares_a_loss(follower: Follower, tally: Tally) -> None:
-    follower.joined(False, Position("b", 2), is_due=True)
-    receive(follower, 6, 7, epoch="b", shift=-3)
     assert tally.is_clean
     assert (tally.declared, tally.missed) == (1, 2)
 

@@ -413,7 +413,7 @@ class Connection(Generic[In, Out]):
         envelope: bool = False,
         info: Any = None,
     ) -> Joined:
-        """Hear what is published on a channel from now on; joining twice is joining once.
+        """Hear what is published on a channel from now on; joining twice is joining once, unless it is with a position.
 
         The family's `on_join` is asked first. At the first use this accepts, and raises what `accept` raises. With a
         position the client is sent what it has missed, in order and before anything newer; where history does not reach
@@ -422,9 +422,10 @@ class Connection(Generic[In, Out]):
         Args:
             channel: Its name, or a `Channel`.
             since: The position of the last publication that the client has received.
-            envelope: Deliver each publication as JSON with its position, `{"channel", "epoch", "offset", "data"}`. A
-                loss that cannot be repaired arrives as `{"channel", "epoch", "offset", "recovered": false}`. Binary
-                data is Base64 then, with `"encoding": "base64"`.
+            envelope: Deliver each publication as JSON with its position, `{"channel", "epoch", "offset", "data"}`.
+                Binary data is Base64 then, with `"encoding": "base64"`. Where the channel has history the client is
+                told where it is, `{"channel", "epoch", "offset", "recovered"}`: after what it has missed, and when
+                something is lost later. `Envelope` is the type of all that.
             info: What `hub.presence` says of this connection; anything that has a JSON form.
 
         Raises:

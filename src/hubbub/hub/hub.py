@@ -29,7 +29,7 @@ from .connection import ConnectionEnded, CoreConnection, Phase
 from .eager import Eager
 from .exchange import Exchange
 from .fanout import Fanout
-from .message import Disconnect, Form, Message, lost
+from .message import Disconnect, Form, Message, lost, place
 from .presence import Attendance
 from .resume import Join, Resume, Withdrawn
 from .statistics import Counters, Statistics
@@ -312,7 +312,8 @@ class CoreHub:
         """Let an open connection hear a public channel, after what it has missed since a position.
 
         Joining twice is joining once, unless it is with a position: then nothing comes before what was missed. Whoever
-        leaves while it joins has not joined.
+        gets the envelope is told where it is, after what it has missed and before anything live. Whoever leaves while
+        it joins has not joined.
 
         Raises:
             BrokerUnavailable: The broker is away, and a position was given.
@@ -393,9 +394,13 @@ class CoreHub:
             raise self._over("channels_per_connection", f"A connection may join {most} channels")
         return options
 
-    def hear(self, connection: CoreConnection, channel: str, form: Form = Form.PLAIN) -> None:
-        """Let a connection hear a channel in a form, and in no other."""
-        self._hear(connection, channel, form, self.options(channel))
+    def hear(self, connection: CoreConnection, channel: str, form: Form, joined: Joined) -> None:
+        """Let a connection hear a channel in a form, and in no other; with an envelope it is told where it is."""
+        options = self.options(channel)
+        self._hear(connection, channel, form, options)
+        if form is Form.ENVELOPE and joined.position is not None:
+            self._settle(connection)  # of what other channels have for it, which came before
+            connection.deliver(place(channel, joined.position, joined.recovered), channel, options.policy)
 
     def _hear(self, connection: CoreConnection, channel: str, form: Form, options: ChannelOptions) -> None:
         others = [other for other in _FORMS if other is not form and self._index.contains(other + channel, connection)]

@@ -111,11 +111,16 @@ def _event(frame: PreparedFrame, position: Position | None) -> str:
     return ("" if position is None else f"id: {position}\n") + "".join(f"data: {line}\n" for line in lines) + "\n"
 
 
+def place(channel: str, position: Position, is_recovered: bool) -> PreparedFrame:
+    """Return what tells a connection that gets the envelope where it is, and whether it has all that was before."""
+    return PreparedFrame(f'{_head(channel, position)},"recovered":{"true" if is_recovered else "false"}}}')
+
+
 def lost(form: Form, channel: str, position: Position) -> PreparedFrame | None:
     """Return what tells a connection that publications before `position` are lost to it, if its form can say that."""
     match form:
         case Form.ENVELOPE:
-            return PreparedFrame(f'{_head(channel, position)},"recovered":false}}')
+            return place(channel, position, False)
         case Form.EVENTS:
             return PreparedFrame(f"id: {position}\nevent: reset\ndata: {position}\n\n")
         case _:

@@ -2,7 +2,8 @@
 
 Theory of operation. What was missed is read in full before anything of it is sent, so that nothing goes out in part. It
 ends at the position of this hub's line; what is passed on from then on is in the line's tail. So the connection gets
-the tail until it has what the line has, and in that very step it is put among those who hear the channel.
+the tail until it has what the line has, and in that very step it is put among those who hear the channel, and told
+where it is if its form can say that.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Join:
         connection: Who joins.
         channel: What it is about to hear.
         form: In which form.
-        hear: Does the last step.
+        hear: Does the last step, which is told what the join has come to.
         is_withdrawn: Whether the connection has left the channel meanwhile.
         was_heard: Whether it has heard the channel before, so that its end is a leave.
     """
@@ -42,7 +43,7 @@ class Join:
     connection: CoreConnection
     channel: str
     form: Form
-    hear: Callable[[CoreConnection, str, Form], None]
+    hear: Callable[[CoreConnection, str, Form, Joined], None]
     is_withdrawn: bool = False
     was_heard: bool = False
 
@@ -53,10 +54,13 @@ class Join:
         if self.is_withdrawn:
             raise Withdrawn
 
-    def finish(self) -> None:
-        """Let the connection hear the channel; raises as `check`."""
+    def finish(self, joined: Joined) -> Joined:
+        """Let the connection hear the channel, and return what the join has come to; raises as `check`."""
         self.check()
-        self.hear(self.connection, self.channel, self.form)
+        self.was_heard = False  # from here on it hears the channel, and its end is a leave by that
+        self.hear(self.connection, self.channel, self.form, joined)
+        self.check()
+        return joined
 
 
 class Resume:
@@ -96,17 +100,16 @@ class Resume:
             if since is not None:
                 raise
             return self._join_unready(join)
-        join.finish()
-        return Joined(True, 0, None if line is None else line.position)
+        return join.finish(Joined(True, 0, None if line is None else line.position))
 
     def _join_unready(self, join: Join) -> Joined:
         """Join while the broker is away: what is published meanwhile is missing, and will be told as a loss."""
-        join.finish()
         line = self._exchange.line(join.channel)
         if line is None or line.position is not None:  # which has come just now
-            return Joined(True, 0, None if line is None else line.position)
+            return join.finish(Joined(True, 0, None if line is None else line.position))
+        joined = join.finish(Joined(False, 0, None))
         line.is_incomplete = True
-        return Joined(False, 0, None)
+        return joined
 
     async def _catch_up(self, join: Join, line: Line, since: Position) -> Joined:
         sent = 0
@@ -117,17 +120,17 @@ class Resume:
             if publications:
                 have = Position(have.epoch, publications[-1][0])
             if line.position == have:
-                join.finish()
+                joined = join.finish(Joined(True, sent, have))
                 self._counters.resumed += 1
-                return Joined(True, sent, have)
+                return joined
             publications = await self._exchange.missed(join.channel, line, have)
         join.check()
         if sent:  # the history has gone on faster than this client reads
             join.connection.end(CloseCode.SLOW, "slow")
             join.check()
-        join.finish()
+        joined = join.finish(Joined(False, 0, line.position))
         self._counters.not_resumed += 1
-        return Joined(False, 0, line.position)
+        return joined
 
     async def _send(self, join: Join, epoch: str, publications: Publications) -> int:
         """Send publications, and return how many could be read."""

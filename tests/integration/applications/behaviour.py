@@ -13,10 +13,11 @@ from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconn
 from pydantic import BaseModel
 from starlette.routing import WebSocketRoute
 
-from hubbub import Connection, ConnectionManager, Denied, Hub, Limits, Outbox
+from hubbub import Connection, ConnectionManager, Denied, History, Hub, Limits, Outbox, Position
 
 hub = Hub(allowed_origins=("https://friend.example",))
 manager = ConnectionManager()
+logs = hub.channels("log:{name}", history=History())
 
 
 @asynccontextmanager
@@ -305,3 +306,14 @@ async def joins(connection: AConnection) -> None:
             await connection.send({"denied": denied.limit})
         else:
             await connection.send({"joined": sorted(connection.channels)})
+
+
+@app.websocket("/follows/{name}")
+async def follows(connection: AConnection, name: str, since: str | None = None) -> None:
+    """Publish what the client says in as many words."""
+    position = None if since is None else Position.parse(since)
+    await connection.join(logs(name=name), since=position, envelope=True)
+    await logs(name=name).publish("joined")
+    async for text in connection:
+        for word in text.split():
+            await logs(name=name).publish(word)
