@@ -7,20 +7,17 @@ supervisor of several workers ends with 0 then.
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import uvicorn
-import uvicorn.importer
-from uvicorn.importer import ImportFromStringError, import_from_string
 
 from ..fastapi.hub import hubs, is_shared
+from .application import fail, load
 
 __all__ = ("serve",)
 
@@ -29,7 +26,7 @@ WEBSOCKET_CLASS = "hubbub.server:WebSocketProtocol"
 LOOP = "hubbub.server.loop:new_event_loop"
 
 _VERBOSE = ("debug", "trace")
-_IMPORTERS = (__file__, importlib.__file__, uvicorn.importer.__file__)
+_HINT = "--log-level debug shows the traceback."
 
 
 def serve(application: str, *, app_dir: str, reload: bool, workers: int, log_level: str, **settings: Any) -> None:
@@ -51,9 +48,9 @@ def serve(application: str, *, app_dir: str, reload: bool, workers: int, log_lev
         raise_open_files()
         if not reload:  # the reloader waits until the application can be imported, and has one worker
             makes_it = workers > 1 and bool(settings.get("factory"))
-            is_alone = _import(application, makes_it=makes_it, with_traceback=log_level in _VERBOSE)
-            if workers > 1 and is_alone:
-                _fail(
+            found = load(application, makes_it=makes_it, hint=_HINT, with_traceback=log_level in _VERBOSE)
+            if workers > 1 and _is_alone(found):
+                fail(
                     f"--workers {workers} takes a broker that all workers share, and this application has a hub in "
                     'the memory of one process. Give it Hub("redis://…"), or run one worker.'
                 )
@@ -69,6 +66,11 @@ def serve(application: str, *, app_dir: str, reload: bool, workers: int, log_lev
         )
 
 
+def _is_alone(application: object) -> bool:
+    """Return whether an application has a hub that is alone in its process; the argument keeps its hubs meanwhile."""
+    return not all(map(is_shared, hubs()))
+
+
 def raise_open_files() -> None:
     """Allow this process, and those that it starts, as many open files as its limit may be raised to."""
     try:
@@ -78,49 +80,6 @@ def raise_open_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # on macOS the limit may be raised to less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _import(application: str, *, makes_it: bool, with_traceback: bool) -> bool:
-    """Import the application, so that this can fail with one line instead of uvicorn's traceback.
-
-    Args:
-        application: Where it is.
-        makes_it: Whether to call what is there, since an application that is made has its hubs only then.
-        with_traceback: Whether to show the traceback of what it raises.
-
-    Returns:
-        Whether it has a hub that is alone in its process.
-    """
-    try:
-        imported = import_from_string(application)
-        if makes_it:
-            imported = imported()  # kept, or its hubs would be gone
-        return not all(map(is_shared, hubs()))
-    except ImportFromStringError as error:
-        _fail(str(error))
-    except Exception as error:
-        if with_traceback:
-            traceback.print_exc()
-        _fail(f"cannot import {application}: {_describe(error)}. --log-level debug shows the traceback.")
-
-
-def _describe(error: Exception) -> str:
-    """Say in one line what an exception is and where it comes from."""
-    if isinstance(error, SyntaxError):
-        text, place = error.msg, f"{error.filename}:{error.lineno}"
-    else:
-        text, place = " ".join(str(error).split()), _place(error)
-    return f"{type(error).__name__}: {text}" + (f" ({place})" if place else "")
-
-
-def _place(error: Exception) -> str:
-    """Name the line that raised an exception, if it is not one of what imports the application."""
-    lines = [
-        f"{frame.filename}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in _IMPORTERS and not frame.filename.startswith("<")
-    ]
-    return lines[-1] if lines else ""
 
 
 @contextmanager
@@ -139,12 +98,3 @@ def _status_0_at_sigterm() -> Iterator[None]:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit()
-
-
-def _fail(text: str) -> NoReturn:
-    _say(text)
-    sys.exit(1)
-
-
-def _say(text: str) -> None:
-    print(f"hubbub: {text}", file=sys.stderr)

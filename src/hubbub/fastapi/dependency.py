@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_args
 
+from fastapi.dependencies.models import Dependant
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
@@ -18,6 +19,7 @@ from ..model import OnInvalid
 from .connection import Connection, core_of
 from .endpoint import EndpointEnd
 from .runtime import Runtime
+from .typed import MessageTypes, declared_types
 
 __all__ = ("ConnectionDependency", "known_connection")
 
@@ -34,6 +36,9 @@ class ConnectionDependency:
         on_invalid: What to do with an invalid message.
         admission: Makes the counts that hold beside the hub's, if the endpoint has its own.
         is_default: Whether it leaves a connection as another endpoint has set it.
+
+    Attributes:
+        limits, outbox, on_invalid, is_default: As given.
     """
 
     def __init__(
@@ -49,11 +54,11 @@ class ConnectionDependency:
         if on_invalid not in get_args(OnInvalid):
             raise ValueError(f"on_invalid={on_invalid!r}: use one of {', '.join(get_args(OnInvalid))}")
         self._runtime = runtime
-        self._limits = limits
-        self._outbox = outbox
-        self._on_invalid = on_invalid
+        self.limits = limits
+        self.outbox = outbox
+        self.on_invalid = on_invalid
         self._admission = admission
-        self._is_default = is_default
+        self.is_default = is_default
         self._settings: tuple[CoreHub, Settings] | None = None
 
     async def __call__(self, connection: HTTPConnection) -> Connection[Any, Any]:
@@ -75,7 +80,7 @@ class ConnectionDependency:
         connection = known_connection(self._runtime, websocket)
         if connection is None:
             return self._new_connection(core, websocket)
-        if not self._is_default:
+        if not self.is_default:
             if core_of(connection).is_admitted:
                 raise RuntimeError("the connection is accepted already: nothing may use it before hub.connection(…)")
             core_of(connection).settings = self.settings_of(core)
@@ -100,6 +105,19 @@ class ConnectionDependency:
             raise end.refusal(denied) from None
         return connection
 
+    def types_of(self, dependant: Dependant) -> MessageTypes:
+        """Return the `Connection[In, Out]` that an endpoint with this dependency declares.
+
+        Raises:
+            TypeError: Two places declare different types.
+        """
+        return declared_types(dependant, self._runtime, Connection)
+
+    @property
+    def hub_limits(self) -> Limits:
+        """The limits of the hub, of which those that count connections hold beside its own."""
+        return self._runtime.limits
+
     def settings_of(self, core: CoreHub) -> Settings:
         """Return what holds for its connections in a core."""
         if self._settings is None or self._settings[0] is not core:
@@ -107,13 +125,13 @@ class ConnectionDependency:
             self._settings = (
                 core,
                 Settings(
-                    self._limits,
-                    self._outbox,
-                    self._on_invalid,
+                    self.limits,
+                    self.outbox,
+                    self.on_invalid,
                     (core.admission, *own),
                     TransportSettings(
-                        message_bytes=self._limits.message_bytes,
-                        message_fragments=self._limits.message_fragments,
+                        message_bytes=self.limits.message_bytes,
+                        message_fragments=self.limits.message_fragments,
                         heartbeat=self._runtime.heartbeat,
                         drain=self._runtime.drain,
                     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -70,6 +70,11 @@ class Family:
         return self._handlers.get(Event.JOIN) if handler is None and event in _LIKE_JOIN else handler
 
     @property
+    def handlers(self) -> Collection[Handler]:
+        """Its handlers, in the order in which they were declared."""
+        return self._handlers.values()
+
+    @property
     def needs_scope(self) -> bool:
         """Whether a handler reads the peer's handshake."""
         return any(handler.needs_scope for handler in self._handlers.values())
@@ -101,6 +106,10 @@ class Families:
                     f"channels {family.pattern.pattern!r} overlaps with {other.pattern.pattern!r}: rename one"
                 )
         self._families.append(family)
+
+    def __iter__(self) -> Iterator[Family]:
+        """Iterate over the families in the order in which they were declared."""
+        return iter(self._families)
 
     def of(self, channel: str) -> Family | None:
         """Return the family of a channel."""

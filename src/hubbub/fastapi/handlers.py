@@ -65,6 +65,7 @@ class Handler:
 
     Attributes:
         function: The function.
+        dependant: Its parameters and dependencies, without what is given, as FastAPI has read them.
         needs_scope: Whether a call needs the peer's scope: it has dependencies.
 
     Raises:
@@ -73,12 +74,12 @@ class Handler:
     """
 
     __slots__ = (
-        "_dependant",
         "_is_async",
         "_message",
         "_peer_name",
         "_takes",
         "_takes_only",
+        "dependant",
         "function",
         "needs_scope",
     )
@@ -98,8 +99,8 @@ class Handler:
         message = declaration.take_given(takes)
         self._takes = takes
         self._message = None if message is None else declaration.message_type(message)
-        self._dependant = declaration.dependant(takes_peer)
-        self.needs_scope = _has_dependencies(self._dependant, pattern)
+        self.dependant = declaration.dependant(takes_peer)
+        self.needs_scope = _has_dependencies(self.dependant, pattern)
 
     def __repr__(self) -> str:
         return f"<Handler {_name(self.function)}>"
@@ -161,7 +162,7 @@ class Handler:
 
     def _add_parameters(self, values: dict[str, Any], parameters: Mapping[str, str]) -> None:
         """Validate the channel's parameters as FastAPI does, without the rest of `solve_dependencies`."""
-        for field in self._dependant.path_params:
+        for field in self.dependant.path_params:
             value, errors = field.validate(parameters[field.alias], values, loc=("path", field.alias))
             if errors:
                 raise _denied(errors[0])
@@ -180,7 +181,7 @@ class Handler:
             own_scope["fastapi_function_astack"] = inner
             solved = await solve_dependencies(
                 request=_request(own_scope),
-                dependant=self._dependant,
+                dependant=self.dependant,
                 dependency_overrides_provider=provider if hasattr(provider, "dependency_overrides") else None,
                 async_exit_stack=outer,
                 embed_body_fields=False,

@@ -11,6 +11,7 @@ from collections.abc import (
     Callable,
     Collection,
     ItemsView,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -20,6 +21,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, Self, TypeVar
 
 import anyio.from_thread
+from fastapi import APIRouter
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
@@ -32,6 +34,7 @@ from ..hub.statistics import Counters, Statistics
 from ..interfaces import Clock
 from ..model import CloseCode, OnInvalid, Position
 from ..state.pattern import ChannelPattern
+from .asyncapi.router import docs_router
 from .channels import Channel, ChannelFamily
 from .connection import Connection, Exclude, NamedChannel, channel_name, check_close, core_of
 from .dependency import ConnectionDependency
@@ -41,7 +44,7 @@ from .records import PresenceCount, Publication, UserPresence, as_json, by_user,
 from .runtime import Runtime
 from .stream import stream
 
-__all__ = ("FromThread", "Hub", "hubs", "is_shared")
+__all__ = ("FromThread", "Hub", "families", "hubs", "is_shared")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -457,6 +460,18 @@ class Hub:
         families = self._runtime.families
         return EventsResponse(self._start_stream, families, request, channel_name(channel), user, as_json(info))
 
+    def docs(self) -> APIRouter:
+        """Return the documentation of the WebSocket endpoints: `app.include_router(hub.docs())`.
+
+        It has `/asyncapi.json`, an AsyncAPI 3.0 document of all WebSocket endpoints of the application that includes
+        it, mounted ones too, and of this hub's families of channels; and `/realtime`, a page that shows them and tries
+        them out. Give `include_router` a prefix to move them, and dependencies to guard them.
+
+        The document is made at the first request, as FastAPI does with OpenAPI. What cannot become a schema is named
+        there, and on the page.
+        """
+        return docs_router(self._runtime.families)
+
     def _start_stream(self) -> tuple[CoreHub, Settings]:
         core = self._runtime.start()
         return core, self._endpoint.settings_of(core)
@@ -496,6 +511,11 @@ def hubs() -> Collection[Hub]:
 def is_shared(hub: Hub) -> bool:
     """Whether hubs of other processes hear what a hub publishes."""
     return hub._scheme != "memory"
+
+
+def families(hub: Hub) -> Iterable[Family]:
+    """Return the families of a hub's channels."""
+    return hub._runtime.families
 
 
 def _user(user: str) -> str:

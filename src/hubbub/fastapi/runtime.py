@@ -53,6 +53,7 @@ class Runtime:
         broker: The address of the broker.
 
     Attributes:
+        limits: As given.
         core: The core of the loop that it has started in last, or `None`.
         loop: The loop that it belongs to, or `None`.
         origins: Which pages may connect.
@@ -75,7 +76,7 @@ class Runtime:
         self.core: CoreHub | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.origins = OriginPolicy(allowed_origins)
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._types: dict[int, tuple[Dependant, MessageTypes]] = {}
         self._entered = 0
@@ -105,7 +106,7 @@ class Runtime:
                 "a test keep one loop for all requests: with TestClient(app) as client:"
             )
         self.loop = loop
-        limits = self._limits
+        limits = self.limits
         if limits.connections is None:
             limits = replace(limits, connections=open_file_limit())
         clock = self._clock or loop

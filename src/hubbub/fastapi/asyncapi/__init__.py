@@ -1,0 +1,1 @@
+"""The AsyncAPI document of an application, and the page that shows it."""

@@ -1,0 +1,337 @@
+"""The AsyncAPI 3.0 document of an application (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
+
+Theory of operation. What the application declares is read first, and each type that it names is added to the schemas.
+Then Pydantic makes all schemas at once, so that it can tell types of the same name apart, and what was read is written
+down with references to them. What cannot become a schema is a line under `problems` and no reason to have no document.
+
+In AsyncAPI the application is the one who acts: what a client sends is an operation `receive`, what it hears a `send`.
+The hub's own settings stand under `x-hubbub`, an extension.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args
+from urllib.parse import urlsplit
+
+from fastapi.dependencies.utils import get_typed_signature
+
+from ..families import Event, Family
+from ..handlers import Handler
+from ..typed import UNTYPED, MessageTypes, bare_annotation, raw_types
+from .behaviour import behaviour_of, set_fields
+from .endpoints import Endpoint, endpoints
+from .messages import InvalidMessage, Messages, Otherwise, Slot
+from .parameters import Fields, Place, fields_of, object_of, schema_of_convertor, takes_slashes
+from .schemas import JsonObject, Mode, NoSchema, Schemas, members
+from .security import security_of
+
+__all__ = ("document", "problems_of", "servers")
+
+_NOT_IN_A_KEY = re.compile(r"[^\w.-]+", re.ASCII)
+_PARAMETER = re.compile(r"\{\w+\}")
+
+
+@dataclass
+class _Channel:
+    """An endpoint or a family of channels, while its document is made.
+
+    Args:
+        key: Its name in the document.
+        head: What is known of it at once.
+        hub: What stands under `x-hubbub`.
+        received: What the application receives.
+        sent: What it sends.
+        path: The parameters of the address, as far as it alone tells.
+        parts: The parameters of the handshake by place, each place one object.
+        security: The security schemes by name.
+        problems: What could not be described.
+    """
+
+    key: str
+    head: JsonObject
+    hub: JsonObject
+    received: list[Slot] = field(default_factory=list)
+    sent: list[Slot] = field(default_factory=list)
+    path: dict[str, JsonObject] = field(default_factory=dict)
+    parts: dict[Place, tuple[int, Mode]] = field(default_factory=dict)
+    security: dict[str, JsonObject] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def document(app: Any, families: Iterable[Family]) -> JsonObject:
+    """Return the AsyncAPI document of an application.
+
+    Args:
+        app: A FastAPI application.
+        families: The families of channels of its hubs.
+    """
+    return _Reading(families).of(app)
+
+
+def servers(address: str) -> JsonObject:
+    """Return what a document has under `servers`, for an address such as `wss://example.org/root/path`."""
+    parts = urlsplit(address)
+    server = {"host": parts.netloc, "protocol": parts.scheme, "pathname": parts.path.rstrip("/")}
+    return {"current": _filled(server)}
+
+
+def problems_of(document: JsonObject) -> list[str]:
+    """Return what could not be described, each with the name of the endpoint or the channels."""
+    return [
+        f"{key}: {problem}"
+        for key, channel in document["channels"].items()
+        for problem in channel["x-hubbub"].get("problems", ())
+    ]
+
+
+class _Reading:
+    """One reading of an application."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+        self._schemas = Schemas()
+        self._messages = Messages(self._schemas)
+        self._keys: set[str] = set()
+
+    def of(self, app: Any) -> JsonObject:
+        channels = [
+            *map(self._endpoint, endpoints(getattr(app, "routes", ()))),
+            *map(self._family, sorted(self._families, key=lambda family: family.pattern.pattern)),
+        ]
+        self._schemas.resolve()
+        written = {channel.key: self._write(channel) for channel in channels}
+        operations = {key: operation for channel in channels for key, operation in self._operations(channel)}
+        security = {name: scheme for channel in channels for name, scheme in channel.security.items()}
+        return {
+            "asyncapi": "3.0.0",
+            "info": _info(app),
+            "defaultContentType": "application/json",
+            "channels": written,
+            "operations": operations,
+            "components": _filled(
+                {
+                    "messages": dict(sorted(self._messages.components.items())),
+                    "schemas": dict(sorted(self._schemas.definitions.items())),
+                    "securitySchemes": {
+                        name: {key: value for key, value in scheme.items() if key != "scopes"}
+                        for name, scheme in sorted(security.items())
+                    },
+                }
+            ),
+        }
+
+    # Reading
+
+    def _endpoint(self, endpoint: Endpoint) -> _Channel:
+        summary, _, description = endpoint.documentation.partition("\n\n")
+        head = {
+            "address": endpoint.address,
+            "title": _title(endpoint.name),
+            "summary": " ".join(summary.split()),
+            "description": description.strip(),
+            "tags": [{"name": tag} for tag in endpoint.tags],
+        }
+        channel = _Channel(self._key(endpoint.name), head, {"kind": "endpoint"})
+        types = self._types(endpoint, channel)
+        is_raw = raw_types(types.incoming) is not None
+        self._add(channel, "received", types.incoming, "validation", "text")
+        self._add(channel, "sent", types.outgoing, "serialization", "text" if is_raw else "any")
+        if endpoint.connection is not None:
+            channel.hub |= behaviour_of(endpoint.connection, types)
+            if not is_raw and endpoint.connection.on_invalid == "reply":
+                self._add(channel, "sent", InvalidMessage, "serialization", "any")
+        self._handshake(channel, endpoint)
+        channel.security = security_of(endpoint.dependant)
+        return channel
+
+    def _types(self, endpoint: Endpoint, channel: _Channel) -> MessageTypes:
+        try:
+            return endpoint.types()
+        except TypeError as fault:  # its declarations contradict each other
+            channel.problems.append(str(fault))
+            return UNTYPED
+
+    def _family(self, family: Family) -> _Channel:
+        pattern, options = family.pattern, family.options
+        hub = {
+            "kind": "channel",
+            **({"policy": options.policy} if options.policy else {}),
+            **({"history": set_fields(options.history)} if options.history else {}),
+            **({"presence": set_fields(options.presence)} if options.presence else {}),
+        }
+        key = self._key(_PARAMETER.sub("", pattern.pattern).strip(":") or "channel")
+        channel = _Channel(key, {"address": pattern.pattern, "title": pattern.pattern}, hub)
+        channel.path = {name: {} for name in pattern.parameters}
+        publishes = family.handler(Event.PUBLISH)
+        if publishes is not None:
+            self._add_published(channel, publishes)
+        fields: Fields = {}
+        for handler in family.handlers:  # what the first one says of a parameter holds
+            fields = fields_of(handler.dependant, "path") | fields
+        self._add_part(channel, "path", fields)
+        return channel
+
+    def _add_published(self, channel: _Channel, handler: Handler) -> None:
+        """Add what an `on_publish` takes, and what it makes of that."""
+        taken = _kind(get_typed_signature(handler.function).parameters["message"].annotation)
+        self._add(channel, "received", taken, "validation", "any")
+        try:
+            published = _published(handler, taken)
+        except NameError as fault:
+            channel.problems.append(f"what on_publish returns cannot be looked up: {fault}")
+            published = Any
+        self._add(channel, "sent", published, "serialization", "any")
+
+    def _handshake(self, channel: _Channel, endpoint: Endpoint) -> None:
+        """Read what the handshake carries."""
+        channel.path = {name: schema_of_convertor(convertor) for name, convertor in endpoint.convertors.items()}
+        slashes = {name: "path" for name, convertor in endpoint.convertors.items() if takes_slashes(convertor)}
+        if slashes:
+            channel.hub["path"] = slashes
+        for place in get_args(Place):
+            self._add_part(channel, place, fields_of(endpoint.dependant, place))
+
+    def _add_part(self, channel: _Channel, place: Place, fields: Fields) -> None:
+        """Add the parameters in one place; what has no schema is left out, and is a problem."""
+        described: Fields = {}
+        for name, one in fields.items():
+            try:
+                self._schemas.check(object_of({name: one}), "validation")
+            except NoSchema as fault:
+                channel.problems.append(f"the {place} parameter {name} has no JSON Schema: {fault}")
+            else:
+                described[name] = one
+        if described:
+            channel.parts[place] = self._schemas.add(object_of(described), "validation")
+
+    def _add(
+        self, channel: _Channel, direction: Literal["received", "sent"], declared: Any, mode: Mode, otherwise: Otherwise
+    ) -> None:
+        """Add the messages of one direction."""
+        slots, problems = self._messages.add(declared, mode, otherwise)
+        getattr(channel, direction).extend(slots)
+        channel.problems += (problem for problem in problems if problem not in channel.problems)
+
+    def _key(self, name: str) -> str:
+        """Return a key for a name that no other channel has."""
+        wanted = key = _NOT_IN_A_KEY.sub("_", name).strip("_") or "endpoint"
+        number = 1
+        while key in self._keys:
+            number += 1
+            key = f"{wanted}_{number}"
+        self._keys.add(key)
+        return key
+
+    # Writing
+
+    def _write(self, channel: _Channel) -> JsonObject:
+        parts = {place: self._schemas.take(key) for place, key in channel.parts.items()}
+        path = channel.path | parts.get("path", {}).get("properties", {})
+        hub = {**channel.hub, "cookies": _part(parts.get("cookie")), "problems": channel.problems}
+        names = dict.fromkeys(map(self._messages.name, (*channel.received, *channel.sent)))
+        return _filled(
+            {
+                **channel.head,
+                "parameters": {name: _parameter(schema) for name, schema in path.items()},
+                "bindings": _binding(parts) if channel.hub["kind"] == "endpoint" else {},
+                "messages": {name: _reference("components", "messages", name) for name in names},
+                "x-hubbub": _filled(hub),
+            }
+        )
+
+    def _operations(self, channel: _Channel) -> Iterator[tuple[str, JsonObject]]:
+        security = [
+            scheme if "scopes" in scheme else _reference("components", "securitySchemes", name)
+            for name, scheme in channel.security.items()
+        ]
+        for action, slots in (("receive", channel.received), ("send", channel.sent)):
+            if slots:
+                names = dict.fromkeys(map(self._messages.name, slots))
+                operation = {
+                    "action": action,
+                    "channel": _reference("channels", channel.key),
+                    "messages": [_reference("channels", channel.key, "messages", name) for name in names],
+                    "security": security,
+                }
+                yield f"{channel.key}.{action}", _filled(operation)
+
+
+def _published(handler: Handler, taken: Any) -> Any:
+    """Return what goes out after an `on_publish`: what it returns, or the message where it returns nothing.
+
+    Raises:
+        NameError: Its annotation names what is not there at run time.
+    """
+    annotation = inspect.signature(handler.function, eval_str=True).return_annotation
+    published = _kind(annotation)
+    if published is Any or published is None:
+        return taken
+    kept = [member for member in members(published) if member is not type(None)]
+    if len(kept) == len([*members(published)]):
+        return published
+    return Union[(*kept, taken)] if taken is not Any else Any
+
+
+def _kind(annotation: Any) -> Any:
+    """Return what a handler's annotation stands for: a text is one, whatever else is asked of it."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    bare = bare_annotation(annotation)
+    return bare if bare in (str, bytes) else annotation
+
+
+def _part(schema: JsonObject | None) -> JsonObject:
+    """Return one part of the handshake as a schema without the name of our own model."""
+    return {key: value for key, value in (schema or {}).items() if key not in ("title", "description")}
+
+
+def _parameter(schema: JsonObject) -> JsonObject:
+    """Return a parameter of an address: AsyncAPI has no types there, so that the schema is an extension."""
+    told: JsonObject = {key: schema[key] for key in ("description", "examples") if key in schema}
+    if "examples" in told:
+        told["examples"] = [*map(str, told["examples"])]
+    return {**told, **({"x-schema": schema} if schema else {})}
+
+
+def _binding(parts: Mapping[Place, JsonObject]) -> JsonObject:
+    """Return the binding to WebSockets, which has the other parameters of the handshake."""
+    binding = {"method": "GET", "query": _part(parts.get("query")), "headers": _part(parts.get("header"))}
+    return {"ws": {**_filled(binding), "bindingVersion": "0.1.0"}}
+
+
+def _reference(*path: str) -> JsonObject:
+    return {"$ref": f"#/{'/'.join(path)}"}
+
+
+def _filled(of: JsonObject) -> JsonObject:
+    """Return an object without what has nothing in it."""
+    return {key: value for key, value in of.items() if value not in ("", None, {}, [])}
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").strip().capitalize() or name
+
+
+def _info(app: Any) -> JsonObject:
+    """Return what an application says about itself, as far as AsyncAPI has it."""
+    return {
+        "title": getattr(app, "title", None) or "Application",
+        "version": getattr(app, "version", None) or "0",
+        **_filled(
+            {
+                "description": getattr(app, "description", ""),
+                "termsOfService": getattr(app, "terms_of_service", None),
+                "contact": _some(getattr(app, "contact", None), "name", "url", "email"),
+                "license": _some(getattr(app, "license_info", None), "name", "url"),
+                "tags": [_some(tag, "name", "description") for tag in getattr(app, "openapi_tags", None) or ()],
+            }
+        ),
+    }
+
+
+def _some(of: Mapping[str, Any] | None, *keys: str) -> JsonObject:
+    return {key: of[key] for key in keys if key in of} if of else {}

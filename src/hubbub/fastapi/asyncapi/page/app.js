@@ -1,0 +1,150 @@
+/** The page: it loads the document, and shows what the fragment of the address names: `#chat`, `#chat/try`. */
+import { UnreadableDocument, fetchDocument, readDocument } from "./document.js";
+import { element, fill, prose } from "./element.js";
+import { Navigation, addressNodes } from "./navigation.js";
+import { referenceView } from "./reference.js";
+import { Trials } from "./trial.js";
+
+const content = document.getElementById("content");
+const root = new URL(document.documentElement.dataset.base, location.href);
+
+start();
+
+async function start() {
+  let known;
+  try {
+    known = readDocument(await fetchDocument(document.getElementById("document").href));
+  } catch (fault) {
+    showFailure(fault);
+    return;
+  }
+  document.getElementById("title").textContent = known.info.title ?? "";
+  document.getElementById("version").textContent = known.info.version ? `v${known.info.version}` : "";
+  new Page(known).show({ isFirst: true });
+}
+
+function showFailure(fault) {
+  const words = fault instanceof UnreadableDocument ? fault.message : "The document has a form that this page does not know.";
+  const again = element("button", { type: "button", className: "primary" }, "Try again");
+  again.onclick = () => location.reload();
+  document.body.dataset.view = "alone";
+  fill(content, element("section", { className: "empty card", role: "alert" }, element("h2", {}, "The document cannot be loaded"),
+    element("p", {}, `${words} This page reads `, element("a", { href: "asyncapi.json" }, "asyncapi.json"), "."), again));
+  if (!(fault instanceof UnreadableDocument)) throw fault;
+}
+
+class Page {
+  #info;
+  #schemas;
+  #entries;
+  #navigation;
+  #trials;
+  #shown = null; // the entry that is shown
+
+  constructor({ info, schemas, entries }) {
+    this.#info = info;
+    this.#schemas = schemas;
+    this.#entries = entries;
+    this.#navigation = new Navigation(document.getElementById("navigation"), entries);
+    this.#trials = new Trials(schemas, root);
+    this.#trials.addEventListener("change", () => this.#navigation.connections(this.#trials.panels));
+    addEventListener("hashchange", () => this.show());
+    addEventListener("keydown", (event) => {
+      const isTyping = event.target.closest?.("input, select, textarea, [contenteditable]");
+      if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && this.#navigation.focusSearch()) event.preventDefault();
+    });
+  }
+
+  show({ isFirst = false } = {}) {
+    if (location.hash === "#content") return; // the link that skips the list
+    const [key, part] = decodeURIComponent(location.hash.slice(1)).split("/");
+    const entry = this.#entries.find((one) => one.key === key);
+    document.body.dataset.view = this.#entries.length === 0 ? "alone" : entry ? "entry" : "overview";
+    document.title = `${entry ? `${entry.address} · ` : ""}${this.#info.title ?? ""} · Realtime`;
+    this.#navigation.mark(key);
+    const isTrial = part === "try" && entry?.kind === "endpoint";
+    fill(content, entry ? this.#entryView(entry, isTrial) : this.#overview());
+    if (isTrial) this.#trials.returned(entry);
+    const isOther = this.#shown !== entry;
+    this.#shown = entry;
+    if (isFirst || !isOther) return;
+    content.querySelector("h1")?.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+
+  #entryView(entry, isTrial) {
+    const isEndpoint = entry.kind === "endpoint";
+    const tab = (label, href, isCurrent) => element("a", { href, className: "tab", ...(isCurrent ? { "aria-current": "page" } : {}) }, label);
+    return [
+      element("a", { className: "back", href: "#" }, "← All endpoints"),
+      element("header", { className: "entry-head" },
+        element("p", { className: "kind" }, isEndpoint ? "WebSocket" : "Channel", entry.tags.map((name) => element("span", { className: "tag" }, name))),
+        element("h1", { tabIndex: -1 }, addressNodes(entry.address)),
+        prose(entry.summary, "summary"), prose(entry.description),
+        !isEndpoint && element("p", { className: "hint" }, "Clients do not connect to a channel. An endpoint joins their connections to it.")),
+      problems(entry.problems),
+      isEndpoint && element("nav", { className: "tabs", "aria-label": "Views of this endpoint" }, tab("Reference", `#${entry.key}`, !isTrial), tab("Try it", `#${entry.key}/try`, isTrial)),
+      isTrial ? this.#trials.view(entry) : referenceView(this.#schemas, entry),
+    ];
+  }
+
+  #cards() {
+    const cards = this.#entries.map((entry) => [entry, card(entry)]);
+    const list = element("ul", { className: "cards" }, cards.map(([, node]) => node));
+    const filter = () => {
+      for (const [entry, node] of cards) node.hidden = !this.#navigation.finds(entry);
+    };
+    this.#navigation.onfilter = filter;
+    filter();
+    return list;
+  }
+
+  #overview() {
+    if (this.#entries.length === 0) return emptyView();
+    const all = this.#entries.flatMap(({ key, problems: own }) => own.map((problem) => `${key}: ${problem}`));
+    const count = (kind) => this.#entries.filter((entry) => entry.kind === kind).length;
+    return [
+      element("header", { className: "entry-head" },
+        element("h1", { tabIndex: -1 }, this.#info.title ?? ""),
+        element("p", { className: "quiet" }, `${amount(count("endpoint"), "endpoint")}, ${amount(count("channel"), "family of channels", "families of channels")}`),
+        prose(this.#info.description)),
+      problems(all),
+      this.#cards(),
+    ];
+  }
+}
+
+function amount(number, one, many = `${one}s`) {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+function card(entry) {
+  const isEndpoint = entry.kind === "endpoint";
+  const counts = [[entry.sent, "↑", "messages to send"], [entry.received, "↓", "messages to receive"]];
+  return element("li", {}, element("a", { className: "card entry-card", href: `#${entry.key}` },
+    element("span", { className: "kind" }, isEndpoint ? "WebSocket" : "Channel", entry.tags.map((name) => element("span", { className: "tag" }, name))),
+    element("code", { className: "entry-address" }, addressNodes(entry.address)),
+    element("span", { className: "quiet" }, entry.summary || (entry.title === entry.address ? "" : entry.title)),
+    entry.sent.length + entry.received.length > 0 && element("span", { className: "counts quiet" }, counts.map(([messages, arrow, label]) => element("span", { title: `${messages.length} ${label}` }, `${arrow} ${messages.length}`, element("span", { className: "visually-hidden" }, ` ${label}`))))));
+}
+
+function problems(list) {
+  if (list.length === 0) return null;
+  return element("section", { className: "notice warn", "aria-label": "Problems" },
+    element("p", {}, element("strong", {}, list.length === 1 ? "One thing could not be described" : `${list.length} things could not be described`)),
+    element("ul", { className: "plain" }, list.map((problem) => element("li", {}, problem))));
+}
+
+function emptyView() {
+  const code = [
+    "@app.websocket(\"/echo\")",
+    "async def echo(connection: Annotated[Connection[Message, Message], Depends(hub)]) -> None:",
+    "    await connection.accept()",
+    "    async for message in connection:",
+    "        await connection.send(message)",
+  ].join("\n");
+  return element("section", { className: "empty card" }, element("h1", { tabIndex: -1 }, "There is no endpoint yet"),
+    element("p", {}, "This page shows the WebSocket endpoints of the application, and tries them out. Add one, and load the page again:"),
+    element("pre", { tabIndex: 0, "aria-label": "Example" }, code),
+    element("p", { className: "hint" }, "The types of its messages are those that stand in ", element("code", {}, "Connection[In, Out]"), "."));
+}

@@ -1,0 +1,50 @@
+/**
+ * Build an element.
+ *
+ * Children that are strings become text, never HTML: everything from the document and from a server goes through here.
+ * Names with a hyphen, and `role`, are attributes; all others are properties. What is null, undefined or false is left out.
+ */
+export function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "dataset") Object.assign(node.dataset, value);
+    else if (name.includes("-") || name === "role") node.setAttribute(name, value);
+    else node[name] = value;
+  }
+  node.append(...present(children));
+  return node;
+}
+
+/** Fill a node anew. */
+export function fill(node, ...children) {
+  node.replaceChildren(...present(children));
+  return node;
+}
+
+function present(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}
+
+/** A description in paragraphs; what stands between backticks is code, as docstrings have it. */
+export function prose(text, className = "prose") {
+  if (!text) return null;
+  const paragraphs = text.trim().split(/\n\s*\n/);
+  return element("div", { className }, paragraphs.map((paragraph) => element("p", {}, inline(paragraph))));
+}
+
+/** A line of text in which what stands between backticks is code. */
+export function inline(text) {
+  return text.split(/(``[^`]+``|`[^`]+`)/).map((part) => {
+    const code = part.length > 2 && part.startsWith("`") ? part.replace(/^`+|`+$/g, "") : "";
+    return code ? element("code", {}, code) : part;
+  });
+}
+
+let numbers = 0;
+
+/** An id that no other element of the page has. */
+export function newId(prefix = "id") {
+  numbers += 1;
+  return `${prefix}-${numbers}`;
+}

@@ -1,0 +1,164 @@
+/** The form for a handshake: parameters, credentials and subprotocols of an endpoint. */
+import { codeView } from "./code.js";
+import { element, inline, newId } from "./element.js";
+import { keyOf, requestFor } from "./request.js";
+import { parameterFault } from "./validate.js";
+
+const ONLY_IN_CODE = {
+  header: "A browser cannot send headers with a WebSocket. This one is in the code to copy.",
+  cookie: "A browser sends the cookies that it has for this host, and no others. This one is in the code to copy.",
+};
+const FEW = 3; // as many as stand on one line
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/; // RFC 9110, section 5.6.2
+
+export class HandshakeForm {
+  #schemas;
+  #entry;
+  #root;
+  #fields = [];
+  #protocols;
+  #summary = element("p", { className: "verdict fault", role: "alert" });
+  #anyway = element("button", { type: "button", hidden: true }, "Connect anyway");
+
+  /** `connect(request)` is called with the request; `root` is the address at which the application begins. */
+  constructor(schemas, entry, root, connect) {
+    this.#schemas = schemas;
+    this.#entry = entry;
+    this.#root = root;
+    const parameters = [...entry.parameters, ...entry.credentials];
+    this.#fields = parameters.map((parameter) => this.#field(parameter));
+    this.#protocols = this.#protocolField();
+    this.#anyway.onclick = () => this.#connect(connect, true);
+    const code = codeView(() => ({ request: this.request(), message: null }));
+    const inURL = this.#fields.filter(({ parameter }) => parameter.place === "path" || parameter.place === "query");
+    const elsewhere = this.#fields.filter((field) => !inURL.includes(field));
+    const first = inURL.length <= FEW ? inURL : inURL.filter(({ parameter }) => parameter.required || parameter.secret);
+    const optional = inURL.filter((field) => !first.includes(field));
+    this.node = element("form", { className: "handshake card", noValidate: true, autocomplete: "off", "aria-label": `Connect to ${entry.address}` },
+      grid(first),
+      element("div", { className: "disclosures" },
+        optional.length > 0 && more(`Optional: ${namesOf(optional)}`, grid(optional)),
+        elsewhere.length > 0 && more(`Headers and cookies: ${namesOf(elsewhere)}`, element("p", { className: "hint" }, notes(elsewhere)), grid(elsewhere)),
+        more("Subprotocols", this.#protocols.node), code.node),
+      this.#summary,
+      element("div", { className: "actions" }, element("button", { className: "primary" }, "Connect"), this.#anyway));
+    this.node.onsubmit = (submitted) => {
+      submitted.preventDefault();
+      this.#connect(connect, false);
+    };
+    this.node.addEventListener("input", () => code.update());
+  }
+
+  request() {
+    const values = Object.fromEntries(this.#fields.map(({ parameter, input }) => [keyOf(parameter), input.value]));
+    return requestFor(this.#schemas, this.#entry, values, this.#protocols.read(), this.#root);
+  }
+
+  #connect(connect, anyway) {
+    const faulty = [...this.#fields, this.#protocols].filter((field) => !field.check());
+    // A subprotocol that is none cannot be tried: the browser itself refuses it.
+    const isStopped = anyway ? faulty.includes(this.#protocols) : faulty.length > 0;
+    this.#anyway.hidden = faulty.length === 0 || faulty.includes(this.#protocols);
+    this.#summary.textContent = isStopped ? `${faulty.length === 1 ? "One field does" : `${faulty.length} fields do`} not fit.` : "";
+    if (!isStopped) return connect(this.request());
+    for (const { node } of faulty) (node.closest("details") ?? {}).open = true;
+    faulty[0].input.focus();
+  }
+
+  #field(parameter) {
+    const { name, place, schema, required, secret } = parameter;
+    const input = inputFor(this.#schemas, parameter);
+    input.id = newId("parameter");
+    const fault = element("p", { className: "fault", id: newId("fault") });
+    const hint = element("p", { className: "hint", id: newId("hint") }, hintFor(this.#schemas, parameter));
+    input.setAttribute("aria-describedby", `${hint.id} ${fault.id}`);
+    const isNeeded = required && (place === "path" || place === "query");
+    if (isNeeded) input.setAttribute("aria-required", "true");
+    const check = () => {
+      // What a browser cannot send cannot keep it from connecting.
+      const isAsked = isNeeded || input.value !== "";
+      const words = input.validity?.badInput ? "must be a number" : isAsked ? parameterFault(this.#schemas, parameter, input.value) : null;
+      fault.textContent = words ? `${name} ${words}` : "";
+      if (words) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+      return !words;
+    };
+    input.addEventListener("input", () => { if (input.hasAttribute("aria-invalid")) check(); });
+    input.addEventListener("blur", () => { if (input.value !== "") check(); });
+    const head = element("div", { className: "field-head" }, element("label", { htmlFor: input.id }, name),
+      element("span", { className: "type" }, secret ? parameter.title : this.#schemas.typeName(schema)),
+      required && element("span", { className: "required" }, "required"),
+      element("span", { className: "place" }, place));
+    return { parameter, input, check, node: element("div", { className: "field" }, head, input, hint, fault) };
+  }
+
+  #protocolField() {
+    const input = element("input", { id: newId("protocols"), autocomplete: "off", spellcheck: false, placeholder: "chat.v2, chat.v1" });
+    const fault = element("p", { className: "fault", id: newId("fault") });
+    input.setAttribute("aria-describedby", fault.id);
+    const read = () => input.value.split(/[\s,]+/).filter(Boolean);
+    const check = () => {
+      const names = read();
+      const fits = names.every((name) => TOKEN.test(name)) && new Set(names).size === names.length;
+      fault.textContent = fits ? "" : "Subprotocols are names without spaces and special characters, each once.";
+      return fits;
+    };
+    const label = element("label", { htmlFor: input.id }, "Offered to the server, the preferred one first");
+    return { input, read, check, node: element("div", { className: "field" }, label, input, fault) };
+  }
+}
+
+function grid(fields) {
+  return fields.length > 0 && element("div", { className: "grid" }, fields.map(({ node }) => node));
+}
+
+function more(title, ...children) {
+  return element("details", { className: "more" }, element("summary", {}, title), children);
+}
+
+function namesOf(fields) {
+  return fields.map(({ parameter }) => parameter.name).join(", ");
+}
+
+function inputFor(schemas, { name, place, schema, required, secret }) {
+  const resolved = schemas.resolve(schema);
+  const choices = schemas.alternatives(schema).filter((choice) => schemas.kind(choice) !== "null");
+  const kind = choices.length === 1 ? schemas.kind(choices[0]) : "string";
+  const example = resolved.examples?.[0] ?? resolved.default;
+  // A secret is never kept by the browser, nor shown.
+  if (secret) return element("input", { type: "password", autocomplete: "off", spellcheck: false, name: newId("secret") });
+  if (kind === "enum" || kind === "boolean" || kind === "const") {
+    const inner = schemas.resolve(choices[0]);
+    const values = kind === "boolean" ? [true, false] : inner.enum ?? [inner.const];
+    const select = element("select", {}, !required && element("option", { value: "" }, "(left out)"), values.map((value) => element("option", {}, String(value))));
+    if (required && example !== undefined) select.value = String(example);
+    return select;
+  }
+  if (kind === "array") return element("textarea", { rows: 2, spellcheck: false, placeholder: "one a line" });
+  const value = required && resolved.examples?.length ? String(resolved.examples[0]) : "";
+  const placeholder = example === undefined || value ? "" : `${required ? "for example " : ""}${text(example)}`;
+  const type = kind === "integer" || kind === "number" ? "number" : "text";
+  const input = element("input", { type, value, placeholder, autocomplete: "off", spellcheck: false });
+  if (type === "number") input.step = "any";
+  if (place === "path" || name.length < 3) input.autocapitalize = "none";
+  return input;
+}
+
+function hintFor(schemas, { schema, description, type, prefix, slashes, basic }) {
+  const resolved = schemas.resolve(schema);
+  const words = schemas.constraints(schema);
+  if (slashes) words.push("may have slashes");
+  if (prefix) words.push(basic ? "user:password" : `sent as ${prefix.trim()}`);
+  if (type === "oauth2" || type === "openIdConnect") words.push("the access token");
+  const about = description ?? resolved.description;
+  return [about ? inline(about) : "", about && words.length ? " · " : "", words.join(" · ")];
+}
+
+function notes(fields) {
+  const places = new Set(fields.map(({ parameter }) => parameter.place));
+  return [...places].map((place) => ONLY_IN_CODE[place]).join(" ");
+}
+
+function text(value) {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

@@ -1,0 +1,97 @@
+/** One connection on the page: how it is, what to send, and what went over it. */
+import { codeView } from "./code.js";
+import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
+import { element, fill, newId } from "./element.js";
+import { LogView } from "./log.js";
+import { recogniser } from "./recognise.js";
+import { closeMeaning } from "./words.js";
+
+const STATES = { connecting: "Connecting…", open: "Open", closing: "Closing…", closed: "Closed" };
+
+export class Panel extends EventTarget {
+  #state = element("span", { className: "state" });
+  #end = element("div", { className: "end" });
+  #status = element("p", { className: "visually-hidden", role: "status" });
+  #button = element("button", { type: "button", className: "small" });
+  #composer;
+  #view;
+
+  /** Events: `state` when the connection's changes, and `removed`. */
+  constructor(schemas, entry, request, number) {
+    super();
+    this.entry = entry;
+    this.name = `Connection ${number}`;
+    this.connection = new Connection(request);
+    this.#composer = new Composer(schemas, entry.sent, (data) => this.connection.send(data));
+    const code = codeView(() => ({ request, message: this.#composer.current() }));
+    this.#composer.node.addEventListener("input", () => code.update());
+    const recognise = { sent: recogniser(schemas, entry.sent), received: recogniser(schemas, entry.received) };
+    this.#view = new LogView(this.connection, `Log of ${this.name}`, recognise, (data) => this.#composer.edit(data));
+    const heading = newId("panel");
+    const remove = element("button", { type: "button", className: "remove", title: "Close and remove", "aria-label": `Close and remove ${this.name}` }, "×");
+    remove.onclick = () => {
+      this.connection.close();
+      this.node.remove();
+      this.dispatchEvent(new Event("removed"));
+    };
+    this.node = element("section", { className: "panel card", "aria-labelledby": heading },
+      element("header", { className: "panel-head" }, element("h3", { id: heading, tabIndex: -1 }, this.name), this.#state, this.#button, remove),
+      element("p", { className: "address" }, shownAddress(request.url, entry)), this.#status, this.#end,
+      element("div", { className: "panel-body" }, element("div", { className: "writing" }, this.#composer.node, code.node), this.#view.node));
+    this.connection.addEventListener("state", () => this.#show());
+    this.connection.connect();
+  }
+
+  get state() {
+    return this.connection.state;
+  }
+
+  returned() {
+    this.#view.returned();
+  }
+
+  #show() {
+    const { state, end } = this.connection;
+    this.node.dataset.state = state;
+    this.#state.textContent = end && !end.opened ? "Not connected" : STATES[state];
+    this.#composer.sendButton.disabled = state !== "open";
+    const isOver = state === "closed";
+    this.#button.textContent = isOver ? "Connect again" : "Disconnect";
+    this.#button.setAttribute("aria-label", `${this.#button.textContent}: ${this.name}`);
+    this.#button.onclick = () => (isOver ? this.connection.connect() : this.connection.close());
+    fill(this.#end, isOver && this.#farewell(end));
+    this.#status.textContent = `${this.name}: ${this.#state.textContent}${end ? `, code ${end.code} ${end.reason}` : ""}`;
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #farewell({ code, reason, opened }) {
+    if (!opened) return refused(this.entry);
+    return element("p", { className: "notice" }, element("strong", {}, `${code}${reason ? ` ${reason}` : ""}`), " ", closeMeaning(code, reason, this.entry.closeCodes));
+  }
+}
+
+/** A browser does not tell a page why a handshake failed. The document tells what may have been. */
+function refused({ refusals }) {
+  const items = refusals.map(({ status, description }) => element("li", {}, element("strong", {}, String(status)), ` ${description ?? ""}`));
+  return element("div", { className: "notice bad" },
+    element("p", {}, "The handshake failed. A browser does not tell a page why; the network view of its developer tools does."),
+    items.length > 0 && element("details", {}, element("summary", {}, "How this endpoint refuses"), element("ul", { className: "plain" }, items)));
+}
+
+/** The address without what the reader knows already; a secret in it is not shown. */
+function shownAddress(url, { credentials }) {
+  const shown = new URL(url);
+  for (const { place, name } of credentials) {
+    if (place === "query" && shown.searchParams.has(name)) shown.searchParams.set(name, "•••");
+  }
+  return decoded(shown.pathname + shown.search);
+}
+
+function decoded(text) {
+  try {
+    return decodeURI(text);
+  } catch {
+    return text;
+  }
+}

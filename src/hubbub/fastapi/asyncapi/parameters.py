@@ -1,0 +1,88 @@
+"""What a handshake carries beside its path: query, headers and cookies, each as one object with a schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from itertools import count
+from typing import Any, Literal, get_args
+
+from fastapi import params
+from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.fields import FieldInfo
+from starlette.convertors import Convertor, FloatConvertor, IntegerConvertor, PathConvertor, UUIDConvertor
+
+from .endpoints import parts
+from .schemas import JsonObject
+
+__all__ = ("Fields", "Place", "fields_of", "object_of", "schema_of_convertor", "takes_slashes")
+
+Place = Literal["path", "query", "header", "cookie"]
+
+Fields = dict[str, tuple[Any, FieldInfo]]
+"""Parameters by name, each with its annotation and its field."""
+
+_numbers = count()
+
+
+def fields_of(dependant: Dependant, place: Place) -> Fields:
+    """Return the parameters of an endpoint and its dependencies in one place: annotation and field by name."""
+    fields = (field for part in parts(dependant) for field in getattr(part, f"{place}_params"))
+    return {name: field for one in fields for name, field in _named(one)}
+
+
+def _named(field: Any) -> Iterator[tuple[str, tuple[Any, FieldInfo]]]:
+    info: FieldInfo = field.field_info
+    if not getattr(info, "include_in_schema", True):
+        return
+    model = _model_of(info.annotation)
+    if model is None:
+        yield _alias(info, field.alias), (info.annotation, info)
+        return
+    hyphens = isinstance(info, params.Header) and info.convert_underscores
+    for name, inner in model.model_fields.items():
+        yield _alias(inner, name.replace("_", "-") if hyphens else name), (inner.annotation, inner)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model whose fields are the parameters, as FastAPI has it for queries, headers and cookies."""
+    for kind in (annotation, *(kind for kind in get_args(annotation) if kind is not type(None))):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _alias(info: FieldInfo, otherwise: str) -> str:
+    alias = info.validation_alias or info.alias
+    return alias if isinstance(alias, str) else otherwise
+
+
+def object_of(fields: Fields) -> type[BaseModel]:
+    """Return a model with these fields, of which the schema is wanted; its name is no other's."""
+    definitions: dict[str, Any] = {}
+    for number, (name, (annotation, info)) in enumerate(fields.items()):
+        field = copy(info)
+        field.alias = field.validation_alias = field.serialization_alias = name
+        definitions[f"field_{number}"] = (annotation, field)
+    return create_model(
+        f"HandshakePart{next(_numbers)}", __config__=ConfigDict(arbitrary_types_allowed=True), **definitions
+    )
+
+
+def schema_of_convertor(convertor: Convertor[Any]) -> JsonObject:
+    """Return the schema of a path's parameter that no function asks for."""
+    match convertor:
+        case IntegerConvertor():
+            return {"type": "integer", "minimum": 0}
+        case FloatConvertor():
+            return {"type": "number", "minimum": 0}
+        case UUIDConvertor():
+            return {"type": "string", "format": "uuid"}
+        case _:
+            return {"type": "string", "minLength": 0 if isinstance(convertor, PathConvertor) else 1}
+
+
+def takes_slashes(convertor: Convertor[Any]) -> bool:
+    """Return whether a parameter of a path may contain slashes."""
+    return isinstance(convertor, PathConvertor)

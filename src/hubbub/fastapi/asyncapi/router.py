@@ -1,0 +1,114 @@
+"""The routes of the documentation: the document, the page, and the files that the page is made of.
+
+The page refers to everything relative to itself, and is told where the application begins as a relative reference too.
+So it works wherever the application is mounted, and whatever a proxy in front of it takes off the path.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import weakref
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..families import Family
+from .document import document, servers
+from .schemas import JsonObject
+
+__all__ = ("docs_router",)
+
+_PAGE = "index.html"
+_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+_MEDIA_TYPES = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+_HOST = re.compile(r"[\w.\-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
+
+
+def docs_router(families: Iterable[Family]) -> APIRouter:
+    """Return a router with `/asyncapi.json` and the page `/realtime`; see `Hub.docs`.
+
+    Args:
+        families: The families of the hub's channels; they are read with the first request.
+    """
+    router = APIRouter(include_in_schema=False)
+    documents: weakref.WeakKeyDictionary[Any, JsonObject] = weakref.WeakKeyDictionary()
+
+    def document_of(request: Request) -> JsonObject:
+        app = request.app
+        if app not in documents:  # as with OpenAPI: routes that are added later are not seen
+            documents[app] = document(app, families)
+        return {**documents[app], "servers": _servers(request)}
+
+    @router.get("/asyncapi.json")
+    def asyncapi(request: Request) -> Response:
+        return JSONResponse(document_of(request), headers={"cache-control": "no-cache"})
+
+    @router.get("/realtime")
+    async def realtime(request: Request) -> Response:
+        return _page(getattr(request.app, "title", "Application"), _base(request))
+
+    @router.get("/realtime/{name}")
+    async def asset(name: str) -> Response:
+        return _asset(name)
+
+    return router
+
+
+def _page(title: str, base: str) -> Response:
+    body, _ = _files()[_PAGE]
+    page = body.decode().replace("{{title}}", html.escape(title)).replace("{{base}}", html.escape(base))
+    return Response(page, media_type="text/html", headers=_HEADERS)
+
+
+def _asset(name: str) -> Response:
+    if name == _PAGE or name not in _files():
+        raise HTTPException(404)
+    body, media_type = _files()[name]
+    return Response(body, media_type=media_type, headers=_HEADERS)
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Return the files of the page by name, each with its media type."""
+    page = files(__package__) / "page"
+    return {
+        file.name: (file.read_bytes(), _MEDIA_TYPES[suffix])
+        for file in page.iterdir()
+        if (suffix := file.name.rpartition(".")[2]) in _MEDIA_TYPES
+    }
+
+
+def _base(request: Request) -> str:
+    """Return where the application begins, seen from the page: as many steps up as its path has folders."""
+    path, root_path = request.scope["path"], request.scope.get("root_path", "")
+    if path.startswith(f"{root_path}/"):
+        path = path.removeprefix(root_path)
+    return "../" * (path.count("/") - 1) or "./"
+
+
+def _servers(request: Request) -> JsonObject:
+    """Return where the application is served, as the client sees it, if it says that in a way that can be believed."""
+    url = request.url
+    if not _HOST.fullmatch(url.netloc):
+        return {}
+    return servers(f"{'wss' if url.scheme == 'https' else 'ws'}://{url.netloc}{request.scope.get('root_path', '')}")

@@ -1,0 +1,135 @@
+"""JSON Schemas from Pydantic, for all types of a document at once, so that what they share stands once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import RootModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+from typing_extensions import TypeAliasType
+
+from ..envelope import Enveloped
+
+__all__ = ("JsonObject", "Mode", "NoSchema", "Schemas", "members", "reference")
+
+JsonObject = dict[str, Any]
+Mode = Literal["validation", "serialization"]
+"""What a client sends is validated, what it receives is serialized: the schemas may differ."""
+
+_PREFIX = "#/components/schemas/"
+
+
+class NoSchema(Exception):
+    """A type cannot become a JSON Schema; the text says why."""
+
+
+class Schemas:
+    """The schemas of a document. All types are added first; then each has its schema."""
+
+    def __init__(self) -> None:
+        self._adapters: list[tuple[int, Mode, TypeAdapter[Any]]] = []
+        self._schemas: Mapping[tuple[int, Mode], JsonSchemaValue] = {}
+        self.definitions: dict[str, JsonObject] = {}
+
+    def add(self, annotation: Any, mode: Mode) -> tuple[int, Mode]:
+        """Add a type, and return what its schema is asked for with.
+
+        Raises:
+            NoSchema: It has none.
+        """
+        key = (len(self._adapters), mode)
+        self._adapters.append((*key, self.check(annotation, mode)))
+        return key
+
+    def check(self, annotation: Any, mode: Mode) -> TypeAdapter[Any]:
+        """Return what Pydantic makes of a type, if it has a schema.
+
+        Raises:
+            NoSchema: It has none.
+        """
+        try:
+            adapter = TypeAdapter(annotation)
+            adapter.json_schema(mode=mode, schema_generator=_Generator)
+        except Exception as error:  # Pydantic's own, a name that is not there, or what an application's type raises
+            raise NoSchema(str(error).partition("\n")[0] or type(error).__name__) from error
+        return adapter
+
+    def resolve(self) -> None:
+        """Make the schemas of all types that were added, and name what they refer to."""
+        schemas, rest = TypeAdapter.json_schemas(
+            self._adapters, ref_template=_PREFIX + "{model}", schema_generator=_Generator
+        )
+        self._schemas = schemas
+        self.definitions = rest.get("$defs", {})
+
+    def __getitem__(self, key: tuple[int, Mode]) -> JsonObject:
+        """Return the schema of a type, or a reference to it."""
+        return self._schemas[key]
+
+    def take(self, key: tuple[int, Mode]) -> JsonObject:
+        """Return the schema of a type that only one place refers to, in full, and forget its name."""
+        name = reference(self[key])
+        return self[key] if name is None else self.definitions.pop(name)
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's schemas with the discriminator as AsyncAPI has it: the name of the property alone."""
+
+    def emit_warning(self, kind: str, detail: str) -> None:
+        """Say nothing of a default that is no JSON, which is left out, nor of a union's member without a schema."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """Return whether a field is always there; in what is sent those with a default are."""
+        if self.mode == "serialization" and field["type"] != "typed-dict-field":
+            return not (field.get("serialization_exclude") or field.get("serialization_exclude_if"))
+        return super().field_is_required(field, total)
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        json_schema = super().tagged_union_schema(schema)
+        if "discriminator" in json_schema:
+            json_schema["discriminator"] = json_schema["discriminator"]["propertyName"]
+        return json_schema
+
+
+def reference(schema: JsonObject) -> str | None:
+    """Return the name of the definition that a schema stands for, if it is nothing else."""
+    target = schema.get("$ref") if schema.keys() == {"$ref"} else None
+    return None if target is None else target.removeprefix(_PREFIX)
+
+
+def members(annotation: Any) -> Iterator[Any]:
+    """Yield the types of which a union consists, itself for anything else.
+
+    Aliases, `Annotated`, root models and unions in unions are looked into; so is `Enveloped[A | B]`, which is
+    `Enveloped[A]` or `Enveloped[B]`.
+    """
+    union = _union(annotation)
+    if union is not None:
+        for member in get_args(union):
+            yield from members(member)
+        return
+    if get_origin(annotation) is Enveloped:
+        yield from (Enveloped[member] for member in members(get_args(annotation)[0]))  # type: ignore[valid-type]
+    else:
+        yield annotation
+
+
+def _union(annotation: Any) -> Any:
+    """Return the union that an annotation stands for, if it does."""
+    while True:
+        origin = get_origin(annotation)
+        if origin in (Union, UnionType):
+            return annotation
+        if origin is Annotated:
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, TypeAliasType):
+            annotation = annotation.__value__
+        elif isinstance(origin, TypeAliasType):
+            annotation = origin.__value__[get_args(annotation)]
+        elif isinstance(annotation, type) and issubclass(annotation, RootModel) and "root" in annotation.model_fields:
+            annotation = annotation.model_fields["root"].annotation
+        else:
+            return None
