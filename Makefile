@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-peers matrix coverage fuzz torture autobahn clients clean help browser redis
+.PHONY: demo test check bench bench-peers matrix coverage front fuzz torture autobahn clients clean help browser redis
 
 demo: $(VENV)/.demo  ## serve the example applications on http://127.0.0.1:8000 (PORT=9000 moves them)
 	@$(BIN)/python scripts/demo.py $(PORT)
@@ -40,6 +40,9 @@ coverage: browser redis $(VENV)/.develop  ## run the tests and report the lines 
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+front: $(VENV)/.develop  ## write the client of the chat's page anew, and compile the page
+	$(BIN)/python scripts/front.py
+
 fuzz: $(VENV)/.fuzz  ## look for what breaks the wire layer, for SECONDS=60 in all
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
 
@@ -64,6 +67,7 @@ help:  ## show this list
 # An environment is for one purpose, demo or develop, and is renewed when what goes into it has changed.
 $(VENV)/.demo $(VENV)/.develop: $(VENV)/.%: pyproject.toml requirements-dev.txt constraints.txt scripts/environment.sh
 	@PYTHON=$(PYTHON) scripts/environment.sh $(VENV) $*
+$(VENV)/.develop: tests/node/package.json
 
 $(VENV)/.fuzz: $(VENV)/.develop fuzz/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement fuzz/requirements.txt

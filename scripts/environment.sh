@@ -44,5 +44,14 @@ if [ "$purpose" = develop ]; then
     # The oldest uvicorn that is supported, beside the newest one: tests/integration/servers.py runs it.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
         --target "$venv/oldest" uvicorn==0.53.0
+    # What checks the types for front ends: tests/node/__init__.py runs it.
+    if ! cmp --silent tests/node/package.json "$venv/node/package.json"; then
+        rm -rf "$venv/node" "$venv/node.new"
+        mkdir "$venv/node.new"
+        cp tests/node/package.json "$venv/node.new"
+        "$venv/bin/npm" --prefix "$venv/node.new" install --ignore-scripts --no-package-lock --no-audit --no-fund \
+            --no-update-notifier --loglevel error >/dev/null
+        mv "$venv/node.new" "$venv/node"
+    fi
 fi
 touch "$venv/.$purpose"

@@ -7,8 +7,20 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .run import serve
+from .schema import print_schema, print_types
 
 __all__ = ("commands",)
+
+_Application = Annotated[
+    str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application, such as main:app.")
+]
+_Factory = Annotated[
+    bool, typer.Option("--factory", help="MODULE:ATTRIBUTE makes the application.", rich_help_panel="Application")
+]
+_AppDir = Annotated[
+    Path,
+    typer.Option(help="Look for the module here.", file_okay=False, resolve_path=True, rich_help_panel="Application"),
+]
 
 commands = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -43,19 +55,10 @@ def hubbub(
 
 @commands.command()
 def run(
-    application: Annotated[
-        str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application, such as main:app.")
-    ],
+    application: _Application,
     *,
-    factory: Annotated[
-        bool, typer.Option("--factory", help="MODULE:ATTRIBUTE makes the application.", rich_help_panel=_APPLICATION)
-    ] = False,
-    app_dir: Annotated[
-        Path,
-        typer.Option(
-            help="Look for the module here.", file_okay=False, resolve_path=True, rich_help_panel=_APPLICATION
-        ),
-    ] = Path(),
+    factory: _Factory = False,
+    app_dir: _AppDir = Path(),
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again when a file changes.", rich_help_panel=_APPLICATION)
     ] = False,
@@ -140,3 +143,39 @@ def run(
         log_level=log_level,
         access_log=access_log,
     )
+
+
+@commands.command()
+def schema(
+    application: _Application,
+    *,
+    factory: _Factory = False,
+    app_dir: _AppDir = Path(),
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where it is served, such as wss://example.org/api.")
+    ] = None,
+) -> None:
+    """Print the AsyncAPI document of an application's WebSocket endpoints.
+
+    For example: hubbub schema main:app > asyncapi.json
+    """
+    print_schema(application, factory=factory, app_dir=str(app_dir), server=server)
+
+
+@commands.command()
+def types(
+    application: _Application,
+    *,
+    typescript: Annotated[
+        bool, typer.Option("--typescript", help="In TypeScript; there is no other language yet.")
+    ] = False,
+    factory: _Factory = False,
+    app_dir: _AppDir = Path(),
+) -> None:
+    """Print the types of an application's messages and a client for its WebSocket endpoints.
+
+    For example: hubbub types main:app --typescript > src/realtime.ts
+    """
+    if not typescript:
+        raise typer.BadParameter("choose a language: --typescript")
+    print_types(application, factory=factory, app_dir=str(app_dir))

@@ -1,0 +1,60 @@
+"""`hubbub schema` and `hubbub types`: what an application's WebSocket endpoints say and take, for other programs.
+
+The exit status is 0, also where something could not be described, which is said beside the output; 1 if the application
+cannot be imported, and 2 for an option that is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+import typer
+
+from ..fastapi.asyncapi.document import document, problems_of, servers
+from ..fastapi.hub import families, hubs
+from .application import fail, load, say
+from .typescript import typescript
+
+__all__ = ("print_schema", "print_types")
+
+
+def print_schema(application: str, *, factory: bool, app_dir: str, server: str | None) -> None:
+    """Print the AsyncAPI document of an application.
+
+    Args:
+        application: Where it is, as `module:attribute`.
+        factory: Whether what is there makes the application.
+        app_dir: A directory to look for the module in, before all others.
+        server: Where the application is served, such as `wss://example.org/api`.
+
+    Raises:
+        SystemExit: The application cannot be imported.
+        typer.BadParameter: The server is not such an address.
+    """
+    if server is not None and (urlsplit(server).scheme not in ("ws", "wss") or not urlsplit(server).netloc):
+        raise typer.BadParameter(f"{server!r}: give an address such as wss://example.org/api", param_hint="--server")
+    described = _document(application, factory, app_dir)
+    if server is not None:
+        described["servers"] = servers(server)
+    print(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+def print_types(application: str, *, factory: bool, app_dir: str) -> None:
+    """Print the types of an application's messages, and a client, in TypeScript; see `print_schema`."""
+    print(typescript(_document(application, factory, app_dir)), end="")
+
+
+def _document(application: str, factory: bool, app_dir: str) -> dict[str, Any]:
+    sys.path.insert(0, app_dir)
+    app = load(application, makes_it=factory)
+    if not hasattr(app, "routes"):
+        fail(f"{application} is a {type(app).__name__}, not an application. If it makes one, give --factory.")
+    described = document(app, [family for hub in hubs() for family in families(hub)])
+    if not described["channels"]:
+        say(f"{application} has no WebSocket endpoints, and its hubs have no channels.")
+    for problem in problems_of(described):
+        say(problem)
+    return described
