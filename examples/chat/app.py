@@ -1,6 +1,10 @@
 """A chat: rooms by path, who is there, private messages, and any number of tabs for one person.
 
-Run it with ``hubbub run examples.chat.app:app`` and open http://127.0.0.1:8000.
+Run it with ``hubbub run examples.chat.app:app`` and open http://127.0.0.1:8000. Its endpoint is under /realtime, to look at
+and to try.
+
+A room remembers what was said for a while: a page whose connection was lost gets what it has missed. The page is
+written in TypeScript, in ``front``, with the types and the client that ``hubbub types`` makes of this file.
 
 A name is all that tells people apart here: two tabs with one name are one person. In an application of your own the
 user comes from your authentication, as one more dependency of the endpoint.
@@ -15,7 +19,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, StringConstraints
 
-from hubbub import Connection, Hub, Limits
+from hubbub import Connection, Denied, Envelope, History, Hub, Limits, Outbox, Position
 
 HERE = FilePath(__file__).parent
 
@@ -82,7 +86,7 @@ class Absent(BaseModel):
 
 
 In = Annotated[Say | Typing | Whisper, Field(discriminator="type")]
-Out = Said | Joined | Left | IsTyping | Whispered | Roster | Absent
+Out = Envelope[Said | Joined | Left] | IsTyping | Whispered | Roster | Absent
 
 hub = Hub(
     limits=Limits(
@@ -93,12 +97,14 @@ hub = Hub(
         connections_per_address=100,
     )
 )
-rooms = hub.channels("room:{room}")
+rooms = hub.channels("room:{room}", history=History(size=200, ttl_s=600))
+typists = hub.channels("typists:{room}", outbox=Outbox(policy="drop_newest"))  # nothing to remember, or to wait for
 people: dict[str, Counter[str]] = {}  # room -> name -> how many tabs; whoever has none is not in it
 
 app = FastAPI(title="Chat", lifespan=hub.lifespan)
 app.mount("/static", StaticFiles(directory=HERE / "static"))
 app.mount("/shared", StaticFiles(directory=HERE.parent / "shared"))
+app.include_router(hub.docs())  # /realtime: the WebSocket endpoints, to look at and to try
 
 
 @app.get("/", include_in_schema=False)
@@ -111,11 +117,29 @@ async def page(room: RoomName) -> FileResponse:
     return FileResponse(HERE / "page.html")
 
 
+def position_of(since: str | None = None) -> Position | None:
+    try:
+        return None if since is None else Position.parse(since)
+    except ValueError:
+        raise Denied("since is not a position", status=400) from None
+
+
 @app.websocket("/rooms/{room}")
-async def chat(connection: Annotated[Connection[In, Out], Depends(hub)], room: RoomName, name: Name) -> None:
-    channel = rooms(room=room)
+async def chat(
+    connection: Annotated[Connection[In, Out], Depends(hub)],
+    room: RoomName,
+    name: Name,
+    since: Annotated[Position | None, Depends(position_of)],
+) -> None:
+    """Talk in a room, under a name.
+
+    What is said there comes in an envelope with its position. Who comes back with the last one as `since` gets what it
+    has missed.
+    """
+    channel, typing = rooms(room=room), typists(room=room)
     await connection.accept(user=name)
-    await connection.join(channel)
+    await connection.join(channel, since=since, envelope=True)
+    await connection.join(typing)
     present = people.setdefault(room, Counter())
     present[name] += 1
     try:
@@ -127,7 +151,7 @@ async def chat(connection: Annotated[Connection[In, Out], Depends(hub)], room: R
                 case Say():
                     await channel.publish(Said(name=name, text=message.text))
                 case Typing():
-                    await channel.publish(IsTyping(name=name), exclude=connection)
+                    await typing.publish(IsTyping(name=name), exclude=connection)
                 case Whisper() if message.to in present:
                     whispered = Whispered(name=name, to=message.to, text=message.text)
                     # It reaches all tabs of both, the sender's own too, and those in other rooms as well.

@@ -84,6 +84,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Game", lifespan=lifespan)
 app.mount("/static", StaticFiles(directory=HERE / "static"))
 app.mount("/shared", StaticFiles(directory=HERE.parent / "shared"))
+app.include_router(hub.docs())  # /realtime: the WebSocket endpoints, to look at and to try
 
 
 @app.get("/", include_in_schema=False)

@@ -75,6 +75,7 @@ inboxes: OrderedDict[str, dict[int, Notification]] = OrderedDict()  # the user w
 app = FastAPI(title="Notifications", lifespan=hub.lifespan)
 app.mount("/static", StaticFiles(directory=HERE / "static"))
 app.mount("/shared", StaticFiles(directory=HERE.parent / "shared"))
+app.include_router(hub.docs())  # /realtime: the WebSocket endpoints, to look at and to try
 
 
 @app.get("/", include_in_schema=False)

@@ -16,14 +16,14 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
-from hubbub import Connection, Denied, History, Hub, Limits, Position
+from hubbub import Connection, Denied, Envelope, History, Hub, Limits, Position
 
 HERE = Path(__file__).parent
 ANSWERS_AT_ONCE = 100
@@ -63,6 +63,26 @@ class Started(BaseModel):
     answer: str
 
 
+class Asked(BaseModel):
+    """The beginning: what was asked."""
+
+    type: Literal["question"] = "question"
+    text: str
+
+
+class Word(BaseModel):
+    """A word of the answer, and what separates it from the next one."""
+
+    type: Literal["item"]
+    item: str
+
+
+class Ended(BaseModel):
+    """The last one: the answer is there, the model has failed, or nobody has listened for a while."""
+
+    type: Literal["end", "error", "abandoned"]
+
+
 class ModelFailed(Exception):
     """The model has broken off."""
 
@@ -84,6 +104,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Stream", lifespan=lifespan)
 app.mount("/static", StaticFiles(directory=HERE / "static"))
 app.mount("/shared", StaticFiles(directory=HERE.parent / "shared"))
+app.include_router(hub.docs())  # /realtime: the WebSocket endpoints, to look at and to try
 
 
 @app.get("/", include_in_schema=False)
@@ -97,7 +118,7 @@ async def ask(question: Question) -> Started:
         raise HTTPException(503, "Too many answers are being written", headers={"Retry-After": "10"})
     answer = secrets.token_hex(8)
     # The question comes first, so that whoever opens the page finds a beginning.
-    await answers(answer=answer).publish({"type": "question", "text": question.text})
+    await answers(answer=answer).publish(Asked(text=question.text))
     task = asyncio.create_task(write(answer, question))
     writing.add(task)
     task.add_done_callback(writing.discard)
@@ -127,14 +148,13 @@ def pieces_of(question: Question) -> list[str]:
 
 @app.websocket("/ws/{answer}")
 async def follow(
-    connection: Annotated[Connection, Depends(hub)],
+    connection: Annotated[Connection[str, Envelope[Asked | Word | Ended]], Depends(hub)],
     answer: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")],
     since: str | None = None,
 ) -> None:
+    """Follow an answer from its beginning, or from the position of the last word that came."""
     position = await beginning_of(answer) if since is None else position_of(since)
-    joined = await connection.join(answers(answer=answer), since=position, envelope=True)
-    if position is None or not joined.recovered:
-        await connection.send({"recovered": False})
+    await connection.join(answers(answer=answer), since=position, envelope=True)
     async for _ in connection:
         pass
 

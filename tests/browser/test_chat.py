@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -218,6 +218,28 @@ def test_the_page_reconnects_by_itself_after_a_restart(
     expect(said(bob, "Here we are again")).to_be_visible()
 
 
+def test_what_was_said_meanwhile_is_there_when_the_connection_is_back(person: NewPerson) -> None:
+    connections: list[WebSocketRoute] = []
+
+    def pass_on_until_it_is_told_not_to(socket: WebSocketRoute) -> None:
+        connections.append(socket)
+        server = socket.connect_to_server()
+        server.on_message(lambda text: drop(socket) if "Lost" in text and len(connections) == 1 else socket.send(text))
+
+    def drop(socket: WebSocketRoute) -> None:
+        socket.close(code=1001, reason="the network is gone")
+
+    ada = person("Ada")
+    ada.context.route_web_socket("**/rooms/**", pass_on_until_it_is_told_not_to)
+    page, bob = ada.connect("/chat/rooms/resume"), person("Bob").connect("/chat/rooms/resume")
+    say(bob, "Before")
+    say(bob, "Lost on the way")
+    expect(page.get_by_role("status")).to_have_text("Connected again")
+    say(bob, "After")
+    expect(page.locator("#log .said")).to_have_text(["Before", "Lost on the way", "After"])
+    expect(log(page)).not_to_contain_text("Connected again")
+
+
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_another_room_is_a_form_away(person: NewPerson, viewport: dict[str, int]) -> None:
     page = person("Ada", viewport=viewport).connect("/chat/rooms/lobby")
@@ -248,13 +270,14 @@ def test_another_room_is_a_form_away(person: NewPerson, viewport: dict[str, int]
 )
 def test_a_bad_message_is_answered_and_the_connection_goes_on(server: Server, message: str) -> None:
     with connect(server.url.replace("http", "ws") + "/chat/rooms/hostile?name=Mallory", proxy=None) as socket:
-        assert json.loads(socket.recv(5))["type"] == "joined"
+        assert json.loads(socket.recv(5))["recovered"] is True
+        assert json.loads(socket.recv(5))["data"]["type"] == "joined"
         assert json.loads(socket.recv(5)) == {"type": "roster", "names": ["Mallory"]}
         socket.send(message)
         error = json.loads(socket.recv(5))
         assert (error["type"], error["code"]) == ("error", "invalid_message")
         socket.send('{"type": "say", "text": "still here"}')
-        assert json.loads(socket.recv(5)) == {"type": "said", "name": "Mallory", "text": "still here"}
+        assert json.loads(socket.recv(5))["data"] == {"type": "said", "name": "Mallory", "text": "still here"}
 
 
 def test_one_address_has_so_many_connections(server: Server) -> None:

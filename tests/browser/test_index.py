@@ -19,7 +19,7 @@ def test_the_index_leads_to_each_application_and_back(person: NewPerson) -> None
         ("Game", "/meadow", "Connected"),
         ("Stream", "/stream/", "Ready"),
     ):
-        page.get_by_role("link", name=name).click()
+        page.get_by_role("list").get_by_role("link", name=name).click()
         expect(page).to_have_url(re.compile(address + "$"))
         expect(page.locator("#status")).to_have_text(status)
         page.get_by_role("link", name="All applications").click()

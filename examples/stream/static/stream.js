@@ -70,11 +70,11 @@ function follow(answer) {
   reconnecting(url, {
     status: $("status"),
     onMessage: ({ epoch, offset, data, recovered }) => {
-      if (recovered === false) {
-        shown.end ||= "lost";
-      } else {
-        shown.position = `${epoch}:${offset}`;
+      shown.position = `${epoch}:${offset}`;
+      if (data) {
         handlers[data.type]?.(data);
+      } else if (!recovered || !shown.question) {
+        shown.end ||= "lost"; // where we are comes after all that we have missed, so after the question too
       }
       keep();
     },
