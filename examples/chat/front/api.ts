@@ -182,9 +182,9 @@ export type HubbubParameters<TParameters> =
 
 export interface HubbubOptions<TReceive> {
   /**
-   * Where the application is, `"/"` if not given: the root of the page's own host. For an application that is mounted, or
-   * that a proxy serves below a prefix, give that: `"/app"`. What is relative is resolved against the page's address,
-   * and `https:` stands for `wss:`. Outside of a page it must be absolute: `"https://example.org/app"`.
+   * Where the application is, `"/"` if not given: the root of the page's own host. For an application that is mounted,
+   * or that a proxy serves below a prefix, give that: `"/app"`. What is relative is resolved against the page's
+   * address, and `https:` stands for `wss:`. Outside of a page it must be absolute: `"https://example.org/app"`.
    */
   url?: string | URL;
   onMessage?: (message: TReceive) => void;
