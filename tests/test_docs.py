@@ -2,8 +2,9 @@
 
 A Python block is a program by itself. Blocks of one page under the comment ``<!-- example: NAME -->`` with the same
 name are one program, in their order. A program with an ``app`` needs a driver in this file, under its page and name; or
-it has functions called ``test_…``, which are called. Code in any other form is a complaint, so that no block can go
-without being run.
+it has functions called ``test_…``, which are called. A TypeScript block stands under the same comment, and is compiled
+with the client of that program's ``app``, which it imports from ``./realtime``. Code in any other form is a complaint,
+so that no block can go without being run.
 """
 
 import ast
@@ -34,14 +35,19 @@ import hubbub
 import hubbub.testing
 from examples.main import app as examples
 from hubbub import Drain, Envelope, Heartbeat, History, Hub, Limits, Outbox, Presence
+from hubbub.cli.typescript import typescript
+from hubbub.fastapi.asyncapi.document import document
+from hubbub.fastapi.hub import families
 from hubbub.testing import Client, ClientConnection, Refused
+from tests.node import tsc
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in (*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md"))}
 READMES = ("README.md", "README.zh.md")
 WIDTH = 120
 BLOCK = re.compile(
-    r"^(?:<!-- example: (?P<example>[a-z0-9-]+) -->\n)?```(?P<language>python|bash|json|nginx)\n(?P<source>.*?)\n```$",
+    r"^(?:<!-- example: (?P<example>[a-z0-9-]+) -->\n)?"
+    r"```(?P<language>python|typescript|bash|json|nginx)\n(?P<source>.*?)\n```$",
     re.MULTILINE | re.DOTALL,
 )
 LOOKS_LIKE_PYTHON = re.compile(r"^\s*(from|import|def|async def|class|@\w) ?", re.MULTILINE)
@@ -84,7 +90,10 @@ def read(text: str) -> Page:
 def complaints(page: Page) -> Iterator[str]:
     """Complain of everything in which a Python block could hide, and of what does not belong on a page."""
     for block in page.blocks:
-        if block.language != "python" and (block.example is not None or LOOKS_LIKE_PYTHON.search(block.source)):
+        if block.language == "typescript":
+            if block.example is None:
+                yield f"line {block.line}: this needs the name of the example whose client it takes"
+        elif block.language != "python" and (block.example is not None or LOOKS_LIKE_PYTHON.search(block.source)):
             yield f"line {block.line}: this is python, not {block.language}"
     for number, line in enumerate(page.prose, start=1):
         if re.search(r"```|~~~|<!--|<pre|<code|<script", line) or line.startswith(("    ", "\t")):
@@ -154,6 +163,7 @@ def test_a_page_is_in_order(page: str) -> None:
         "```python\n```",
         "<!-- example: one -->\n\n```python\nprint(1)\n```",
         "<!-- example: one -->\n```bash\nls\n```",
+        '```typescript\nimport { connectChat } from "./realtime";\n```',
         "<!-- skip -->\n```python\nprint(1)\n```",
         "<pre>print(1)</pre>",
         "```bash\nfrom hubbub import Hub\n```",
@@ -1180,3 +1190,110 @@ async def drive_unavailable(module: Any) -> None:
         first, again = [await browser.post(url, headers=headers) for _ in range(2)]
         assert (first.status_code, first.json()) == (again.status_code, again.json())
         assert len(await module.news(topic="tea").history()) == 1
+
+
+# docs/asyncapi.md
+
+
+@drives("docs/asyncapi.md", "start")
+async def drive_documented_endpoints(module: Any) -> None:
+    async with client_of(module) as client, http(module.app) as browser:
+        assert "Tea room" in (await browser.get("/realtime")).text
+        described = (await browser.get("/asyncapi.json")).json()
+        [say] = map(json.loads, page_of("docs/asyncapi.md").sources("json"))
+        assert described["components"]["messages"]["Say"] == say
+        assert described["channels"]["chat"]["address"] == "/rooms/{room}"
+        assert described["channels"]["chat"]["summary"] == "Talk in a room, under a name."
+        paths = ("/rooms/kitchen?name=ada", "/rooms/kitchen?name=grace", "/rooms/attic?name=linus")
+        async with open_all(client, *paths) as (ada, grace, linus):
+            said = {"type": "said", "name": "ada", "text": "Tea?"}
+            await tell(ada, say["examples"][0]["payload"], ada, grace, heard=said)
+            await tell(ada, {"type": "typing"}, grace, heard={"type": "is_typing", "name": "ada"})
+            for connection in (ada, linus):
+                await connection.assert_nothing()
+
+
+@drives("docs/asyncapi.md", "guard")
+async def drive_guarded_documentation(module: Any) -> None:
+    async with client_of(module) as client, http(module.app) as browser:
+        for path in ("/internal/realtime", "/internal/realtime/app.js", "/internal/asyncapi.json"):
+            refusal = await browser.get(path)
+            assert (refusal.status_code, refusal.headers["www-authenticate"]) == (401, "Basic")
+            assert (await browser.get(path, auth=("ada", "wrong"))).status_code == 401
+            assert (await browser.get(path, auth=("ada", module.PASSWORD.decode()))).status_code == 200
+        async with client.connect("/echo") as ada:
+            await tell(ada, "Tea?", ada, heard="Tea?")
+
+
+@drives("docs/asyncapi.md", "resume")
+async def drive_typed_resume(module: Any) -> None:
+    async with client_of(module) as client, http(module.app) as browser:
+
+        async def ticket() -> str:
+            return str((await browser.post("/tickets/ada")).json())
+
+        used = await ticket()
+        async with client.connect(f"/rooms/kitchen?ticket={used}") as ada:
+            assert (await ada.receive_json())["recovered"]
+            await ada.send({"text": "Tea?"})
+            heard = await ada.receive_json()
+            assert heard["data"] == {"text": "Tea?", "by": "ada"}
+            await ada.send({"text": "Cake?"})
+            await ada.receive_json()
+        assert (await client.refused(f"/rooms/kitchen?ticket={used}")).status == 403
+        since = f"{heard['epoch']}:{heard['offset']}"
+        async with client.connect(f"/rooms/kitchen?ticket={await ticket()}&since={since}") as ada:
+            assert (await ada.receive_json())["data"] == {"text": "Cake?", "by": "ada"}
+            assert (await ada.receive_json())["recovered"]
+
+
+# TypeScript
+
+WRONG_TYPESCRIPT = """
+import { connectChat } from "./realtime";
+// @ts-expect-error: no message is of that type
+connectChat({ room: "kitchen", name: "ada" }).send({ type: "shout" });
+// @ts-expect-error: no message has that
+connectChat({ room: "kitchen", name: "ada" }, { onMessage: (message) => message.txt });
+// @ts-expect-error: it does not say who it is
+connectChat({ room: "kitchen" });
+"""
+COMPILER = {
+    "strict": True,
+    "noEmit": True,
+    "target": "es2022",
+    "module": "esnext",
+    "moduleResolution": "bundler",
+    "lib": ["es2022", "dom"],
+    "types": [],
+}
+
+
+async def typescript_of(page: str) -> dict[Path, str]:
+    """The TypeScript of a page, for each example in a directory with the client of its application."""
+    files: dict[Path, str] = {}
+    for block in page_of(page).blocks:
+        if block.language == "typescript" and block.example is not None:
+            module = await run(page, block.example)
+            client = typescript(document(module.app, families(module.hub)))
+            files[Path(block.example, "realtime.ts")] = client
+            files[Path(block.example, f"line-{block.line}.ts")] = block.source
+    return files
+
+
+def compiled(directory: Path, files: dict[Path, str]) -> list[str]:
+    for name, text in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text, encoding="utf-8")
+    (directory / "tsconfig.json").write_text(json.dumps({"compilerOptions": COMPILER}), encoding="utf-8")
+    return tsc(directory)
+
+
+@pytest.mark.parametrize("page", [page for page in sorted(PAGES) if page_of(page).sources("typescript")])
+async def test_the_typescript_of_a_page_compiles(page: str, tmp_path: Path) -> None:
+    assert compiled(tmp_path, await typescript_of(page)) == []
+
+
+async def test_what_is_said_not_to_compile_does_not(tmp_path: Path) -> None:
+    files = await typescript_of("docs/asyncapi.md")
+    assert compiled(tmp_path, files | {Path("start", "wrong.ts"): WRONG_TYPESCRIPT}) == []
