@@ -1,7 +1,7 @@
 """A chat: rooms by path, who is there, private messages, and any number of tabs for one person.
 
-Run it with ``hubbub run examples.chat.app:app`` and open http://127.0.0.1:8000. Its endpoint is under /realtime, to look at
-and to try.
+Run it with ``hubbub run examples.chat.app:app`` and open http://127.0.0.1:8000. Its endpoint is under /realtime, to
+look at and to try.
 
 A room remembers what was said for a while: a page whose connection was lost gets what it has missed. The page is
 written in TypeScript, in ``front``, with the types and the client that ``hubbub types`` makes of this file.

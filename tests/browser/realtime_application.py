@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Header, Path, Query, Security
 from fastapi.routing import APIRouter
 from fastapi.security import APIKeyQuery, HTTPBearer
 from pydantic import BaseModel, Field, StringConstraints
+from typing_extensions import TypeAliasType
 
 from hubbub import Connection, Envelope, History, Hub, Limits
 
@@ -78,6 +79,9 @@ class Node(BaseModel):
     children: list["Node"] = []
 
 
+Json = TypeAliasType("Json", "dict[str, Json] | list[Json] | str | int | None")
+
+
 class Draw(BaseModel):
     """Everything that a form has to know."""
 
@@ -90,6 +94,7 @@ class Draw(BaseModel):
     pair: tuple[int, str] | None = None
     note: str | None = Field(None, description="Whatever else is to be said")
     extra: Any = None
+    data: Json = None
 
 
 class Drawn(BaseModel):

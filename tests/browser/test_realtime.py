@@ -137,6 +137,10 @@ def test_nested_and_recursive_types_open_as_far_as_one_likes(person: NewPerson) 
     shape = page.get_by_role("region", name="Client sends").locator(".schema > li", has_text="shape").first
     shape.locator("summary").first.click()
     expect(shape.locator(".choice-name")).to_have_text(["Circle", "Polygon"])
+    data = page.get_by_role("region", name="Client sends").locator(".schema > li", has_text="data").last
+    for depth in range(3):
+        data.locator("summary").nth(depth).click()
+    expect(data.get_by_text("list of Json").last).to_be_visible()
 
 
 def test_what_could_not_be_described_is_said(person: NewPerson) -> None:
@@ -209,6 +213,9 @@ def test_a_valid_and_an_invalid_message_and_their_answers(person: NewPerson) -> 
     expect(panel.locator(".verdict")).to_contain_text("no form can show it")
     send(panel)
     last(panel, "InvalidMessage", "json_invalid")
+    raw.fill('{"type": "say", "text": "x", "other": 12345678901234567890}')
+    mode(panel, "Form")
+    expect(panel.locator(".verdict")).to_contain_text("a number that a form cannot hold exactly")
     raw.fill('{"type": "say", "text": "from raw to form", "loud": true, "other": [1]}')
     mode(panel, "Form")
     expect(panel.get_by_label("text", exact=True)).to_have_value("from raw to form")
@@ -232,6 +239,9 @@ def test_two_connections_side_by_side(person: NewPerson) -> None:
     bob.get_by_label("to", exact=True).fill("Ada")
     send(bob)
     last(ada, "Whispered", '"name":"Bob"')
+    bob.get_by_label("Message", exact=True).select_option("Say")
+    bob.get_by_label("Message", exact=True).select_option("Whisper")
+    expect(bob.get_by_label("to", exact=True)).to_have_value("Ada")
 
     navigation = page.get_by_role("navigation", name="Endpoints")
     navigation.get_by_role("link", name="/bytes").click()
@@ -301,6 +311,12 @@ def test_paths_subprotocols_and_close_codes(person: NewPerson) -> None:
     panel.get_by_label("Raw message").press("Control+Enter")
     expect(panel.locator(".state")).to_have_text("Closed")
     expect(panel.locator(".notice")).to_have_text("4001 bye to you A code of the application's own.")
+    panel.get_by_role("button", name="Connect again").click()
+    expect(panel.locator(".state")).to_have_text("Open")
+    expect(panel.locator(".notice")).to_have_count(0)
+    panel.get_by_label("Raw message").fill("x" * 16_385)
+    send(panel)
+    expect(panel.locator(".notice")).to_have_text("1009 message_bytes A message is larger than 16384 bytes.")
 
 
 def test_bytes_are_sent_from_digits_and_from_a_file(person: NewPerson) -> None:
@@ -322,6 +338,11 @@ def test_bytes_are_sent_from_digits_and_from_a_file(person: NewPerson) -> None:
     )
     send(panel)
     last(panel, "Binary", "01 02 03 04")
+    sent = log(panel, "sent").first
+    sent.locator("summary").click()
+    sent.get_by_role("button", name="Edit and send again").click()
+    expect(panel.get_by_label("Bytes", exact=True)).to_have_value("00 ff 7f")
+    panel.get_by_label("Bytes", exact=True).fill("01 02 03 04")
     assert "echo AQIDBA== | base64 -d | websocat --binary" in code(panel, "websocat")
 
 
@@ -334,7 +355,6 @@ def test_the_form_knows_every_kind_of_type(person: NewPerson) -> None:
     panel.get_by_label("Kind of shape").select_option("Polygon")
     shape = panel.get_by_role("group", name="shape")
     shape.get_by_role("button", name="Add an item to points").click()
-    shape.get_by_role("button", name="Add an item to points").click()
     shape.get_by_label("x", exact=True).first.fill("-2.5")
     shape.get_by_role("button", name="Remove points[1]").click()
     expect(panel.locator(".verdict")).to_have_text("")
@@ -343,11 +363,16 @@ def test_the_form_knows_every_kind_of_type(person: NewPerson) -> None:
     tree = panel.get_by_role("group", name="tree")
     tree.get_by_role("button", name="Add an item to children").click()
     tree.get_by_label("label", exact=True).last.fill("leaf")
+    panel.get_by_role("button", name="Add data").click()
+    data = panel.get_by_role("group", name="data")
+    data.get_by_role("button", name="Add an entry").click()
+    data.get_by_label("Kind of value").select_option("list of Json")
+    data.get_by_label("Kind of [0]").select_option("null")
     panel.get_by_label("layer", exact=True).fill("4")
     expect(panel.locator(".verdict")).to_contain_text("layer must be a multiple of 3")
     panel.get_by_label("layer", exact=True).fill("6")
     panel.get_by_role("button", name="Add an entry to labels").click()
-    panel.get_by_label("Key").fill("weight")
+    panel.get_by_role("group", name="labels").get_by_label("Key").fill("weight")
     panel.get_by_role("button", name="Add pair").click()
     panel.get_by_role("button", name="Add extra").click()
     panel.get_by_label("extra", exact=True).fill("{nothing")
@@ -365,9 +390,10 @@ def test_the_form_knows_every_kind_of_type(person: NewPerson) -> None:
         "tree": {"label": "label", "children": [{"label": "leaf", "children": []}]},
         "layer": 6,
         "labels": {"weight": 1},
-        "pair": [1, "text"],
+        "pair": [1, "pair"],
         "note": None,
         "extra": {"any": [1]},
+        "data": {"key1": [None]},
     }
 
 
@@ -435,18 +461,18 @@ def test_the_code_has_the_parameters_the_headers_and_the_message(person: NewPers
     somebody = person(permissions=["clipboard-read", "clipboard-write"])
     page = somebody.open("/realtime#chat/try")
     page.get_by_text("Headers and cookies").click()
-    page.get_by_label("x-client", exact=True).fill("it's \"me\" $HOME")
+    page.get_by_label("x-client", exact=True).fill('it\'s "me" $HOME')
     page.get_by_text("Optional: age").click()
     page.get_by_label("topics", exact=True).fill("tea & cake\nü")
     panel = connect(page, room="code", name="O'Ada")
-    panel.get_by_label("text", exact=True).fill("it's `ls` \\ \"$(id)\" ü\u2028")
-    message = {"type": "say", "text": "it's `ls` \\ \"$(id)\" ü\u2028", "loud": False}
+    panel.get_by_label("text", exact=True).fill('it\'s `ls` \\ "$(id)" ü\u2028')
+    message = {"type": "say", "text": 'it\'s `ls` \\ "$(id)" ü\u2028', "loud": False}
     address = server.url.replace("http", "ws") + "/rooms/code?name=O%27Ada&topics=tea+%26+cake&topics=%C3%BC"
 
     words = shlex.split(code(panel, "websocat"))
     assert words[:2] == ["printf", "%s\\n"]
     assert json.loads(words[2]) == message
-    assert words[3:] == ["|", "websocat", "-H=x-client: it's \"me\" $HOME", "--no-close", address]
+    assert words[3:] == ["|", "websocat", '-H=x-client: it\'s "me" $HOME', "--no-close", address]
 
     script = code(panel, "JavaScript")
     assert "cannot send the header x-client" in script
@@ -491,7 +517,7 @@ def test_a_token_goes_where_its_scheme_says_and_is_not_shown(person: NewPerson) 
     panel = connect(page, token="t0p secret")
     last(panel, "Text", "t0p secret -")
     expect(panel.locator(".address")).to_have_text("/secret?token=•••")
-    assert "additional_headers=[(\"Authorization\", \"Bearer b3\")]" in code(panel, "Python")
+    assert 'additional_headers=[("Authorization", "Bearer b3")]' in code(panel, "Python")
     assert run(code(panel, "Python"), 1) == ["t0p secret b3\n"]
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
 
@@ -570,7 +596,8 @@ def test_examples_and_faults_of_schemas(person: NewPerson) -> None:
             const schema = { type: "object", required: ["a"], additionalProperties: false, properties: {
                 a: { type: "array", items: { type: "integer", maximum: 3 } }, b: { type: "string", maxLength: 1 } } };
             return [{ a: [1, 4, 1.5] }, { b: "🎉" }, { a: [], c: 1 }, []].map(
-                value => faultsOf(new Schemas({}), schema, value).map(({ path, message }) => [path.join("."), message]));
+                value => faultsOf(new Schemas({}), schema, value))
+                .map(faults => faults.map(({ path, message }) => [path.join("."), message]));
         }"""
     )
     assert faults == [
@@ -611,7 +638,9 @@ def test_all_is_done_by_keyboard(person: NewPerson) -> None:
     page.keyboard.type("no mouse")
     page.keyboard.press("Enter")
     entry = last(panel, "Said", "no mouse")
-    tab_to(entry.locator("summary"))
+    tab_to(panel.get_by_role("log"))
+    page.keyboard.press("End")
+    expect(entry.locator("summary")).to_be_focused()
     page.keyboard.press("Enter")
     expect(entry.get_by_label("The message in full")).to_be_visible()
     tab_to(panel.locator(".composer .segments input:checked"), "Shift+Tab")
@@ -619,7 +648,7 @@ def test_all_is_done_by_keyboard(person: NewPerson) -> None:
     expect(panel.get_by_label("Raw message")).to_be_visible()
     tab_to(panel.get_by_role("button", name="Disconnect"), "Shift+Tab")
     page.keyboard.press("Enter")
-    expect(panel.get_by_role("status").first).to_have_text("Connection 1: Closed, code 1000 ")
+    expect(panel.get_by_role("status").first).to_have_text("Connection 1: Closed, code 1000")
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])

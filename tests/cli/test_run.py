@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, di
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(hub_module, "_hubs", weakref.WeakSet())
+    monkeypatch.setattr(hub_module, "_hubs", weakref.WeakValueDictionary())
     (tmp_path / "hubbub_fine.py").write_text(FINE)
     return calls
 

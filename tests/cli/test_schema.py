@@ -1,6 +1,7 @@
 """`hubbub schema` and `hubbub types`, each in a process of its own: what they print, where, and how they end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_it_says_where_the_application_is_served(directory: Path) -> None:
     done = hubbub(directory, "schema", "main:app", "--server", "wss://example.org/api/")
     server = {"host": "example.org", "protocol": "wss", "pathname": "/api"}
     assert json.loads(done.stdout)["servers"] == {"current": server}
+
+
+def test_what_the_application_prints_is_not_in_the_output(directory: Path) -> None:
+    with (directory / "main.py").open("a", encoding="utf-8") as file:
+        file.write('print("Loading the model")')
+    done = hubbub(directory, "schema", "main:app")
+    assert json.loads(done.stdout)["info"]["title"] == "Tea"
+    assert done.stderr == "Loading the model\n"
+
+
+def test_the_output_is_utf_8_whatever_the_terminal_has(directory: Path) -> None:
+    command = [sys.executable, "-m", "hubbub.cli", "schema", "main:app"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, timeout=30)
+    assert "Grüner" in done.stdout.decode()
 
 
 def test_the_types_are_typescript(directory: Path) -> None:

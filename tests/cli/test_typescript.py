@@ -61,10 +61,12 @@ class Document:
         self._security: dict[str, Any] = {}
         self._title = title
 
-    def message(self, name: str, schema: Any = None, kind: str = JSON) -> str:
+    def message(self, name: str, schema: Any = None, kind: str = JSON, x_hubbub: Any = None) -> str:
         """Add a message, of the schema of the same name if none is given."""
         payload = {"$ref": f"#/components/schemas/{name}"} if schema is None else schema
         self._messages[name] = {"name": name, "contentType": kind, "payload": payload}
+        if x_hubbub is not None:
+            self._messages[name]["x-hubbub"] = x_hubbub
         return name
 
     def endpoint(
@@ -381,22 +383,34 @@ def test_texts_and_bytes_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schemas", "receives"),
+    ("messages", "receives", "type_"),
     [
-        ([NUMBER, an_object(a=STRING)], "json"),
-        ([{"enum": ["ready", "steady"]}], "data"),  # send("ready") is the text itself
-        ([{"enum": ["ready", "steady"]}, NUMBER], "either"),
-        ([{}], "either"),
-        ([{"$ref": "#/components/schemas/Word"}], "data"),
-        ([], "data"),
+        ([(NUMBER, JSON), (an_object(a=STRING), JSON)], "json", "number | m1"),
+        ([({"enum": ["ready", "steady"]}, TEXT)], "data", '"ready" | "steady"'),  # send("ready") is the text itself
+        ([({"enum": ["red", "blue"]}, JSON)], "json", '"red" | "blue"'),  # an Enum is JSON, with quotes around it
+        ([({"enum": ["ready"]}, TEXT), (NUMBER, JSON)], "either", '"ready" | number'),
+        ([({}, JSON)], "either", "unknown"),
+        ([({"$ref": "#/components/schemas/Word"}, JSON)], "json", "Word"),
+        ([], "data", "unknown"),
     ],
 )
-def test_how_texts_are_read_is_told_by_what_can_come(schemas: list[Any], receives: str) -> None:
+def test_how_texts_are_read_is_told_by_how_they_are_sent(
+    messages: list[tuple[Any, str]], receives: str, type_: str
+) -> None:
     document = Document(Word=STRING)
-    names = tuple(document.message(f"m{number}", schema) for number, schema in enumerate(schemas))
+    names = tuple(document.message(f"m{number}", *message) for number, message in enumerate(messages))
     text = document.endpoint("it", "/it", (), names).text()
     assert f'receives: "{receives}"' in call_in(text, "connectIt")
-    assert declaration(text, "ItSend").endswith("= never;")
+    assert declaration(text, "ItReceive").endswith(f"= {type_};")
+
+
+def test_a_message_without_a_schema_does_not_spoil_the_others() -> None:
+    document = Document(Word=an_object(a=STRING))
+    opaque = document.message("Opaque", {}, x_hubbub={"problem": "Opaque has no JSON Schema"})
+    text = document.endpoint("it", "/it", (opaque,), (document.message("Word"), opaque)).text()
+    assert declaration(text, "ItReceive").endswith("export type ItReceive = Word;")
+    assert "Without `Opaque`, which cannot be described." in declaration(text, "ItReceive")
+    assert declaration(text, "ItSend").endswith("export type ItSend = unknown;")
 
 
 def test_only_a_text_can_be_a_position() -> None:

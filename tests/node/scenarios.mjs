@@ -269,13 +269,31 @@ const scenarios = {
   },
 
   async "after all others it comes back"() {
-    for (const code of PASSING) {
+    const patience = ["messages_per_s", "first_message_s", "idle_s"].map((reason) => [1008, reason]);
+    for (const [code, reason] of [...PASSING.map((code) => [code, ""]), ...patience]) {
       reset();
       (await chat()).open();
-      newest().end(code);
+      newest().end(code, reason);
       await clock.pass(250);
-      assert.equal(Socket.all.length, 2, `after ${code}`);
+      assert.equal(Socket.all.length, 2, `after ${code} ${reason}`);
     }
+  },
+
+  async "an application that fails to decide does not keep it from coming back"() {
+    const reconnect = () => {
+      throw new Error("undecided");
+    };
+    (await chat({ reconnect })).open();
+    newest().end(1012);
+    await clock.pass(250);
+    assert.deepEqual([Socket.all.length, errors], [2, ["Error: undecided"]]);
+  },
+
+  async "a message that only looks like a position is none"() {
+    (await chat()).open();
+    newest().hear({ channel: "room:a", epoch: "e", offset: 1, recovered: true });
+    newest().hear({ epoch: "stone age", offset: 7 });
+    assert.deepEqual([...connection.positions], [["room:a", "e:1"]]);
   },
 
   async "the application can decide"() {

@@ -11,7 +11,7 @@ export interface Absent {
 export interface EnvelopeJoined {
   /** The channel */
   channel: string;
-  /** The name of this life of the history; another one says that it began anew */
+  /** Identifies this history; another one says that it was lost and began anew */
   epoch: string;
   /** Its number in this epoch: one more than that of the publication before */
   offset: number;
@@ -25,7 +25,7 @@ export interface EnvelopeJoined {
 export interface EnvelopeLeft {
   /** The channel */
   channel: string;
-  /** The name of this life of the history; another one says that it began anew */
+  /** Identifies this history; another one says that it was lost and began anew */
   epoch: string;
   /** Its number in this epoch: one more than that of the publication before */
   offset: number;
@@ -39,7 +39,7 @@ export interface EnvelopeLeft {
 export interface EnvelopeSaid {
   /** The channel */
   channel: string;
-  /** The name of this life of the history; another one says that it began anew */
+  /** Identifies this history; another one says that it was lost and began anew */
   epoch: string;
   /** Its number in this epoch: one more than that of the publication before */
   offset: number;
@@ -82,7 +82,7 @@ export interface Left {
 export interface Recovered {
   /** The channel */
   channel: string;
-  /** The name of this life of the history; another one says that it began anew */
+  /** Identifies this history; another one says that it was lost and began anew */
   epoch: string;
   /** The offset of the last publication before what comes now */
   offset: number;
@@ -145,7 +145,7 @@ export type ChatReceive = EnvelopeSaid | EnvelopeJoined | EnvelopeLeft | Recover
  * has missed.
  *
  * When it comes back, `since` is the position of the last message, if it has heard one channel.
- * Where there are several, give a function that makes the parameters of their positions.
+ * Where there are several, give a function that builds the parameters from their positions.
  */
 export function connectChat(
   parameters: HubbubParameters<ChatParameters>,
@@ -196,7 +196,8 @@ export interface HubbubOptions<TReceive> {
   onError?: (error: unknown) => void;
   /**
    * Whether to come back after a close. `byDefault` is true but for the codes after which the server expects nobody
-   * back: 1000, 1002, 1003, 1007, 1008, 1009, 3503 and the application's own from 4000 on.
+   * back: 1000, 1002, 1003, 1007, 1008, 1009, 3503 and the application's own from 4000 on. Of 1008 those that are a
+   * matter of time are true: `messages_per_s`, `first_message_s` and `idle_s`.
    */
   reconnect?: (close: HubbubClose, byDefault: boolean) => boolean;
   /** The delay before the second attempt; 250 if not given. It doubles with each, and up to half of it is taken off. */
@@ -238,6 +239,7 @@ interface HubbubEndpoint {
 }
 
 const HUBBUB_FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 3503];
+const HUBBUB_FOR_NOW = ["messages_per_s", "first_message_s", "idle_s"]; // reasons of 1008
 const HUBBUB_STEADY_MS = 5_000;
 const HUBBUB_OPEN = 1;
 
@@ -310,20 +312,29 @@ function hubbubConnect<TSend, TReceive>(
   }
 
   // A position that is told after a join may come later than a newer publication.
-  function remember({ channel = "", epoch, offset }: any): void {
-    if (typeof epoch !== "string" || typeof offset !== "number") return;
+  function remember({ channel, epoch, offset }: any): void {
+    if (typeof channel !== "string" || typeof epoch !== "string" || typeof offset !== "number") return;
     const [known, last] = positions.get(channel)?.split(":") ?? [];
     if (known !== epoch || offset > Number(last)) positions.set(channel, `${epoch}:${offset}`);
   }
 
   function lost(code: number, reason: string): void {
     clearTimeout(timer);
-    const byDefault = code < 4000 && !HUBBUB_FINAL.includes(code);
+    const byDefault = code < 4000 && (!HUBBUB_FINAL.includes(code) || HUBBUB_FOR_NOW.includes(reason));
     attempts++;
-    if (!(options.reconnect?.({ code, reason, attempts }, byDefault) ?? byDefault)) return end(code, reason);
+    if (!decides({ code, reason, attempts }, byDefault)) return end(code, reason);
     const delayMs = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
     timer = setTimeout(attempt, delayMs);
     show({ state: "waiting", code, reason, attempts, delayMs });
+  }
+
+  function decides(close: HubbubClose, byDefault: boolean): boolean {
+    try {
+      return options.reconnect?.(close, byDefault) ?? byDefault;
+    } catch (error) {
+      onError(error);
+      return byDefault;
+    }
   }
 
   function end(code: number, reason: string): void {

@@ -47,7 +47,7 @@ const socket = connectChat({ room, name: me }, {
 function received(message: ChatReceive): void {
   if ("data" in message) return happened(message.data);
   if ("recovered" in message) {
-    if (!message.recovered) event("Connected again. What was said meanwhile is lost.");
+    if (!message.recovered) event("Something that was said is missing here: the server does not remember it.");
     return;
   }
   switch (message.type) {

@@ -9,12 +9,13 @@
  * has missed.
  *
  * When it comes back, `since` is the position of the last message, if it has heard one channel.
- * Where there are several, give a function that makes the parameters of their positions.
+ * Where there are several, give a function that builds the parameters from their positions.
  */
 export function connectChat(parameters, options = {}) {
     return hubbubConnect({ address: "/rooms/{room}", resumes: true, sends: "json", receives: "json" }, parameters, options);
 }
 const HUBBUB_FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 3503];
+const HUBBUB_FOR_NOW = ["messages_per_s", "first_message_s", "idle_s"]; // reasons of 1008
 const HUBBUB_STEADY_MS = 5_000;
 const HUBBUB_OPEN = 1;
 function hubbubConnect(endpoint, parameters, options) {
@@ -84,8 +85,8 @@ function hubbubConnect(endpoint, parameters, options) {
         options.onMessage?.(message);
     }
     // A position that is told after a join may come later than a newer publication.
-    function remember({ channel = "", epoch, offset }) {
-        if (typeof epoch !== "string" || typeof offset !== "number")
+    function remember({ channel, epoch, offset }) {
+        if (typeof channel !== "string" || typeof epoch !== "string" || typeof offset !== "number")
             return;
         const [known, last] = positions.get(channel)?.split(":") ?? [];
         if (known !== epoch || offset > Number(last))
@@ -93,13 +94,22 @@ function hubbubConnect(endpoint, parameters, options) {
     }
     function lost(code, reason) {
         clearTimeout(timer);
-        const byDefault = code < 4000 && !HUBBUB_FINAL.includes(code);
+        const byDefault = code < 4000 && (!HUBBUB_FINAL.includes(code) || HUBBUB_FOR_NOW.includes(reason));
         attempts++;
-        if (!(options.reconnect?.({ code, reason, attempts }, byDefault) ?? byDefault))
+        if (!decides({ code, reason, attempts }, byDefault))
             return end(code, reason);
         const delayMs = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
         timer = setTimeout(attempt, delayMs);
         show({ state: "waiting", code, reason, attempts, delayMs });
+    }
+    function decides(close, byDefault) {
+        try {
+            return options.reconnect?.(close, byDefault) ?? byDefault;
+        }
+        catch (error) {
+            onError(error);
+            return byDefault;
+        }
     }
     function end(code, reason) {
         clearTimeout(timer);

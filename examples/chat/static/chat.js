@@ -37,7 +37,7 @@ function received(message) {
         return happened(message.data);
     if ("recovered" in message) {
         if (!message.recovered)
-            event("Connected again. What was said meanwhile is lost.");
+            event("Something that was said is missing here: the server does not remember it.");
         return;
     }
     switch (message.type) {

@@ -1,4 +1,4 @@
-"""The commands and their options. What they are for is done elsewhere: `run` in `hubbub.cli.run`."""
+"""The commands and their options. What they are for is done in the modules beside this one."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -11,17 +11,6 @@ from .schema import print_schema, print_types
 
 __all__ = ("commands",)
 
-_Application = Annotated[
-    str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application, such as main:app.")
-]
-_Factory = Annotated[
-    bool, typer.Option("--factory", help="MODULE:ATTRIBUTE makes the application.", rich_help_panel="Application")
-]
-_AppDir = Annotated[
-    Path,
-    typer.Option(help="Look for the module here.", file_okay=False, resolve_path=True, rich_help_panel="Application"),
-]
-
 commands = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
@@ -32,6 +21,15 @@ _LIMITS = "Limits"
 _LOG = "Log"
 _PROXY = "Behind a proxy"
 _TLS = "TLS"
+
+_Target = Annotated[str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application, such as main:app.")]
+_Factory = Annotated[
+    bool, typer.Option("--factory", help="MODULE:ATTRIBUTE makes the application.", rich_help_panel=_APPLICATION)
+]
+_AppDir = Annotated[
+    Path,
+    typer.Option(help="Look for the module here.", file_okay=False, resolve_path=True, rich_help_panel=_APPLICATION),
+]
 
 
 def _tls_file(text: str) -> Any:
@@ -55,7 +53,7 @@ def hubbub(
 
 @commands.command()
 def run(
-    application: _Application,
+    application: _Target,
     *,
     factory: _Factory = False,
     app_dir: _AppDir = Path(),
@@ -147,7 +145,7 @@ def run(
 
 @commands.command()
 def schema(
-    application: _Application,
+    application: _Target,
     *,
     factory: _Factory = False,
     app_dir: _AppDir = Path(),
@@ -164,7 +162,7 @@ def schema(
 
 @commands.command()
 def types(
-    application: _Application,
+    application: _Target,
     *,
     typescript: Annotated[
         bool, typer.Option("--typescript", help="In TypeScript; there is no other language yet.")

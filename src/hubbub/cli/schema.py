@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,17 +40,23 @@ def print_schema(application: str, *, factory: bool, app_dir: str, server: str |
     described = _document(application, factory, app_dir)
     if server is not None:
         described["servers"] = servers(server)
-    print(json.dumps(described, indent=2, ensure_ascii=False))
+    _print(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_types(application: str, *, factory: bool, app_dir: str) -> None:
     """Print the types of an application's messages, and a client, in TypeScript; see `print_schema`."""
-    print(typescript(_document(application, factory, app_dir)), end="")
+    _print(typescript(_document(application, factory, app_dir)))
+
+
+def _print(text: str) -> None:
+    """Print a text as it is to be in a file: in UTF-8, whatever the terminal has."""
+    typer.echo(text.encode(), nl=False)
 
 
 def _document(application: str, factory: bool, app_dir: str) -> dict[str, Any]:
     sys.path.insert(0, app_dir)
-    app = load(application, makes_it=factory)
+    with redirect_stdout(sys.stderr):  # what the application prints is no part of the output
+        app = load(application, makes_it=factory)
     if not hasattr(app, "routes"):
         fail(f"{application} is a {type(app).__name__}, not an application. If it makes one, give --factory.")
     described = document(app, [family for hub in hubs() for family in families(hub)])

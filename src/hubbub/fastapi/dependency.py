@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from fastapi.dependencies.models import Dependant
@@ -18,6 +18,7 @@ from ..interfaces import TransportSettings
 from ..model import OnInvalid
 from .connection import Connection, core_of
 from .endpoint import EndpointEnd
+from .families import Family
 from .runtime import Runtime
 from .typed import MessageTypes, declared_types
 
@@ -112,6 +113,11 @@ class ConnectionDependency:
             TypeError: Two places declare different types.
         """
         return declared_types(dependant, self._runtime, Connection)
+
+    @property
+    def families(self) -> Iterable[Family]:
+        """The families of channels of the hub."""
+        return self._runtime.families
 
     @property
     def hub_limits(self) -> Limits:

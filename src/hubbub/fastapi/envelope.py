@@ -10,7 +10,7 @@ __all__ = ("Envelope", "Enveloped", "Recovered")
 T = TypeVar("T")
 
 _Channel = Annotated[str, Field(description="The channel")]
-_Epoch = Annotated[str, Field(description="The name of this life of the history; another one says that it began anew")]
+_Epoch = Annotated[str, Field(description="Identifies this history; another one says that it was lost and began anew")]
 
 
 class Enveloped(TypedDict, Generic[T]):

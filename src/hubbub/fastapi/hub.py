@@ -18,6 +18,7 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, ParamSpec, Self, TypeVar
 
 import anyio.from_thread
@@ -209,7 +210,7 @@ class Hub:
         self._endpoint = ConnectionDependency(
             self._runtime, limits=limits, outbox=outbox, on_invalid=on_invalid, is_default=True
         )
-        _hubs.add(self)
+        _hubs[next(_numbers)] = self
 
     def __repr__(self) -> str:
         return f"<Hub {self._scheme}:// with {self.connections!r}>"
@@ -464,8 +465,9 @@ class Hub:
         """Return the documentation of the WebSocket endpoints: `app.include_router(hub.docs())`.
 
         It has `/asyncapi.json`, an AsyncAPI 3.0 document of all WebSocket endpoints of the application that includes
-        it, mounted ones too, and of this hub's families of channels; and `/realtime`, a page that shows them and tries
-        them out. Give `include_router` a prefix to move them, and dependencies to guard them.
+        it, mounted ones too, and of the families of channels of this hub and of those that the endpoints use; and
+        `/realtime`, a page that shows them and tries them out. Whoever sees them knows your limits: give
+        `include_router` dependencies to guard them, and a prefix to move them.
 
         The document is made at the first request, as FastAPI does with OpenAPI. What cannot become a schema is named
         there, and on the page.
@@ -500,12 +502,16 @@ class Hub:
             yield
 
 
-_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+_hubs: weakref.WeakValueDictionary[int, Hub] = weakref.WeakValueDictionary()
+_numbers = count()
 
 
 def hubs() -> Collection[Hub]:
-    """Return all hubs of this process that somebody still has, started or not; those of managers too."""
-    return tuple(_hubs)
+    """Return all hubs of this process that somebody still has, in the order in which they were made.
+
+    They may be started or not; those of managers are there too.
+    """
+    return tuple(hub for _, hub in sorted(_hubs.items()))
 
 
 def is_shared(hub: Hub) -> bool:

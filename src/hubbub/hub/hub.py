@@ -399,7 +399,7 @@ class CoreHub:
         options = self.options(channel)
         self._hear(connection, channel, form, options)
         if form is Form.ENVELOPE and joined.position is not None:
-            self._settle(connection)  # of what other channels have for it, which came before
+            self._settle(connection)  # publications of other channels that are still waiting go first
             connection.deliver(place(channel, joined.position, joined.recovered), channel, options.policy)
 
     def _hear(self, connection: CoreConnection, channel: str, form: Form, options: ChannelOptions) -> None:

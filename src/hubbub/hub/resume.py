@@ -57,7 +57,7 @@ class Join:
     def finish(self, joined: Joined) -> Joined:
         """Let the connection hear the channel, and return what the join has come to; raises as `check`."""
         self.check()
-        self.was_heard = False  # from here on it hears the channel, and its end is a leave by that
+        self.was_heard = False  # from here on its end is reported as a leave by itself, which would be the second one
         self.hear(self.connection, self.channel, self.form, joined)
         self.check()
         return joined

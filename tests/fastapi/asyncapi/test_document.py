@@ -3,18 +3,24 @@
 import importlib
 import json
 from collections.abc import Mapping
+from datetime import date
+from enum import Enum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Depends, FastAPI
+from fastapi.security import APIKeyHeader, APIKeyQuery
 from pydantic import BaseModel, Field
 from pydantic_core import core_schema
 from starlette.applications import Starlette
 
 from hubbub import Connection, Envelope, Hub, Limits, Outbox, Peer
+from hubbub.cli.typescript import typescript
 from hubbub.fastapi.asyncapi.document import document, problems_of, servers
-from hubbub.fastapi.hub import families
+from hubbub.fastapi.hub import families, hubs
+from hubbub.hub.fanout import prepare
 from tests.fastapi.asyncapi import kitchen_sink
 from tests.node import asyncapi_diagnostics
 
@@ -164,6 +170,14 @@ def test_the_error_message_is_there_where_it_is_sent(on_invalid: Any, is_there: 
     assert described["channels"]["talk"]["x-hubbub"]["onInvalid"] == on_invalid
 
 
+def test_a_model_may_have_the_name_of_a_kind() -> None:
+    class text(BaseModel):
+        pass
+
+    described = one_endpoint(Connection[text, str])
+    assert (names(described, "talk", "receive"), names(described, "talk", "send")[0]) == (["text"], "text_2")
+
+
 def test_two_types_of_one_name_are_two_messages() -> None:
     def another() -> Any:
         class Say(BaseModel):
@@ -182,7 +196,8 @@ def test_two_types_of_one_name_are_two_messages() -> None:
 
 
 def test_a_type_without_a_schema_is_named_and_the_others_are_described(kitchen: Mapping[str, Any]) -> None:
-    assert names(kitchen, "opaque", "receive") == ["any", "Tree-Input"]
+    assert names(kitchen, "opaque", "receive") == ["Opaque", "Tree-Input"]
+    assert names(kitchen, "opaque", "send") == ["Opaque", "InvalidMessage"]
     (problem,) = (one for one in problems_of(dict(kitchen)) if one.startswith("opaque: "))
     assert problem.startswith("opaque: Opaque has no JSON Schema: Cannot generate a JsonSchema")
 
@@ -317,9 +332,19 @@ def test_the_settings_of_an_endpoint_go_before_those_of_the_hub() -> None:
     told = document_of(app, hub)["channels"]["talk"]["x-hubbub"]
     assert "idle_s" not in told["limits"]
     assert told["outbox"]["policy"] == "latest"
-    counted = {one["limit"]: one["description"] for one in told["refusals"] if "limit" in one}
-    assert "50 connections" in counted["connections"]
-    assert "3 connections" in counted["connections_per_user"]
+    counted = [(one["limit"], one["description"].partition(" already")[0]) for one in told["refusals"][1:-1]]
+    assert counted == [
+        ("connections", "There are 50 connections in all"),
+        ("connections", "There are 100 connections here"),
+        ("connections_per_user", "This user has 3 connections here"),
+        ("connections_per_address", "This address has 1000 connections in all"),
+        ("connections_per_address", "This address has 1000 connections here"),
+    ]
+
+
+def test_open_files_are_a_limit_too() -> None:
+    told = one_endpoint(Connection)["channels"]["talk"]["x-hubbub"]
+    assert (503, "connections") in {(one["status"], one.get("limit")) for one in told["refusals"]}
 
 
 def test_security(kitchen: Mapping[str, Any]) -> None:
@@ -331,6 +356,71 @@ def test_security(kitchen: Mapping[str, Any]) -> None:
     assert scheme["scopes"] == ["draw"]
     assert key == {"$ref": "#/components/securitySchemes/APIKeyQuery"}
     assert len(kitchen["operations"]["secured.send"]["security"]) == 6
+
+
+def test_schemes_of_one_name_are_told_apart() -> None:
+    hub = Hub()
+    app = FastAPI()
+    first, second = APIKeyQuery(name="first"), APIKeyQuery(name="second")
+    odd = APIKeyHeader(name="X-Key", scheme_name="Log in/out")
+
+    @app.websocket("/talk")
+    async def talk(
+        connection: Annotated[Connection, Depends(hub)],
+        one: Annotated[str, Depends(first)],
+        two: Annotated[str, Depends(second)],
+        again: Annotated[str, Depends(APIKeyQuery(name="first"))],
+        three: Annotated[str, Depends(odd)],
+    ) -> None: ...
+
+    described = document_of(app, hub)
+    assert asyncapi_diagnostics([described]) == [[]]
+    names = {key: scheme["name"] for key, scheme in described["components"]["securitySchemes"].items()}
+    assert names == {"APIKeyQuery": "first", "APIKeyQuery_2": "second", "Log_in_out": "X-Key"}
+    assert len(described["operations"]["talk.send"]["security"]) == 3
+    assert "first?: string" in typescript(described)
+
+
+def test_the_families_of_all_hubs_that_endpoints_use_are_there() -> None:
+    hub, other, third = Hub(), Hub(), Hub()
+    app = FastAPI()
+    other.channels("other:{name}")
+    third.channels("third:{name}")
+
+    @app.websocket("/talk")
+    async def talk(connection: Annotated[Connection, Depends(other)]) -> None: ...
+
+    assert [*document_of(app, hub)["channels"]] == ["talk", "other"]
+
+
+def test_hubs_are_in_the_order_in_which_they_were_made() -> None:
+    made = [Hub() for _ in range(50)]
+    assert [hub for hub in hubs() if hub in made] == made
+
+
+def test_a_parameter_may_stand_in_a_mount_and_in_a_path() -> None:
+    hub = Hub()
+    app, sub = FastAPI(), FastAPI()
+
+    @sub.websocket("/{id:int}")
+    async def talk(connection: Annotated[Connection, Depends(hub)]) -> None: ...
+
+    app.mount("/of/{id}", sub)
+    channel = document_of(app, hub)["channels"]["talk"]
+    assert channel["address"] == "/of/{id}/{id}"
+    assert channel["parameters"]["id"]["x-schema"]["type"] == "integer"
+
+
+def test_the_docstring_of_a_partial_is_that_of_its_function() -> None:
+    hub = Hub()
+    app = FastAPI()
+
+    async def talk(connection: Annotated[Connection, Depends(hub)], name: str) -> None:
+        """Talk about something."""
+
+    app.websocket("/talk")(partial(talk, name="tea"))
+    (channel,) = document_of(app, hub)["channels"].values()
+    assert channel["summary"] == "Talk about something."
 
 
 # Channels
@@ -348,22 +438,60 @@ def test_a_family_says_what_it_remembers_and_what_is_published(kitchen: Mapping[
 
 
 def test_a_text_that_is_published_is_a_text(kitchen: Mapping[str, Any]) -> None:
-    assert (names(kitchen, "alert", "receive"), names(kitchen, "alert", "send")) == (["text"], ["text"])
+    assert (names(kitchen, "alert", "receive"), names(kitchen, "alert", "send")) == (["string"], ["string"])
+    message = kitchen["components"]["messages"]["string"]
+    assert (message["contentType"], message["payload"]["maxLength"]) == ("text/plain", 10)
 
 
 def test_what_a_handler_returns_may_not_be_there_at_run_time() -> None:
     hub = Hub()
     rooms = hub.channels("room:{room}")
 
-    @rooms.on_publish
-    async def say(peer: Peer, message: Wave) -> "Nowhere":  # type: ignore[name-defined]  # noqa: F821
-        ...
+    async def say(peer: Peer, message: Wave) -> Any: ...
 
+    say.__annotations__["return"] = "Nowhere"
+    rooms.on_publish(say)
     described = document_of(FastAPI(), hub)
-    assert problems_of(described) == [
-        "room: what on_publish returns cannot be looked up: name 'Nowhere' is not defined"
-    ]
+    (problem,) = problems_of(described)
+    assert problem.startswith("room: what on_publish returns cannot be looked up: ")
     assert (names(described, "room", "receive"), names(described, "room", "send")) == (["Wave"], ["any"])
+
+
+class Sort(Enum):
+    GREEN = "green"
+
+
+class Size(StrEnum):
+    LARGE = "large"
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "content_type"),
+    [
+        (Annotated[str, Field(max_length=9)], "ready", "text/plain"),
+        (Literal["ready", "steady"], "ready", "text/plain"),
+        (Size, Size.LARGE, "text/plain"),
+        (Sort, Sort.GREEN, "application/json"),
+        (date, date(2026, 1, 2), "application/json"),
+        (Literal[1, 2], 1, "application/json"),
+        (bytes, b"\0", "application/octet-stream"),
+        (Wave, Wave(type="wave"), "application/json"),
+    ],
+)
+def test_the_document_says_how_the_hub_sends(declared: Any, value: Any, content_type: str) -> None:
+    described = one_endpoint(Connection[Wave, declared])  # type: ignore[valid-type]
+    name = names(described, "talk", "send")[0]
+    assert described["components"]["messages"][name]["contentType"] == content_type
+    sent = prepare(value).data
+    is_json = isinstance(sent, str) and sent != value
+    assert is_json is (content_type == "application/json")
+
+
+def test_texts_and_numbers_of_a_literal_are_sent_in_two_ways() -> None:
+    described = one_endpoint(Connection[Wave, Literal["ready", 1]])
+    messages = [described["components"]["messages"][name] for name in names(described, "talk", "send")[:2]]
+    kinds = [(one["contentType"], one["payload"].get("const")) for one in messages]
+    assert kinds == [("text/plain", "ready"), ("application/json", 1)]
 
 
 def test_a_family_without_handlers_has_no_messages(kitchen: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The routes of the documentation: the document where it is served, the page, its files, and what guards them."""
 
+import asyncio
 import re
 from typing import Annotated, Any
 
@@ -8,6 +9,8 @@ import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException
 
 from hubbub import Connection, Hub
+from hubbub.fastapi.asyncapi import router
+from hubbub.fastapi.asyncapi.document import document
 
 
 @pytest.fixture
@@ -44,16 +47,47 @@ async def test_the_document_says_where_it_is_served(app: FastAPI) -> None:
     assert secure["servers"] == {"current": {"host": "example.org:8443", "protocol": "wss", "pathname": "/api"}}
 
 
-async def test_a_host_that_cannot_be_one_is_not_repeated(app: FastAPI) -> None:
+@pytest.mark.parametrize("host", ['evil"><script>', "[", "a b", "", "host:port", "user@host"])
+async def test_a_host_that_cannot_be_one_is_not_repeated(app: FastAPI, host: str) -> None:
+    async with client(app, base_url="http://example.org:8000") as http:
+        response = await http.get("/asyncapi.json", headers={"host": host})
+    assert "servers" not in response.json()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "[::1]:8000", "[::1]", "tea_room.example.org"])
+async def test_a_host_is_repeated(app: FastAPI, host: str) -> None:
     async with client(app) as http:
-        document = (await http.get("/asyncapi.json", headers={"host": 'evil"><script>'})).json()
-    assert document["servers"] == {}
+        response = await http.get("/asyncapi.json", headers={"host": host})
+    assert response.json()["servers"]["current"]["host"] == host
 
 
 async def test_the_document_is_made_once(app: FastAPI, hub: Hub) -> None:
     assert [*(await get(app, "/asyncapi.json")).json()["channels"]] == ["talk"]
     hub.channels("late:{name}")
     assert [*(await get(app, "/asyncapi.json")).json()["channels"]] == ["talk"]
+
+
+async def test_many_first_requests_make_one_document(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def counted(app: Any, families: Any) -> Any:
+        made.append(app)
+        return document(app, families)
+
+    monkeypatch.setattr(router, "document", counted)
+    async with client(app) as http:
+        responses = await asyncio.gather(*(http.get("/asyncapi.json") for _ in range(20)))
+    assert {response.status_code for response in responses} == {200}
+    assert len(made) == 1
+
+
+async def test_one_router_serves_several_applications(hub: Hub) -> None:
+    docs = hub.docs()
+    one, two = FastAPI(title="One"), FastAPI(title="Two")
+    for app in (one, two):
+        app.include_router(docs)
+    titles = [(await get(app, "/asyncapi.json")).json()["info"]["title"] for app in (one, two)]
+    assert titles == ["One", "Two"]
 
 
 async def test_families_that_are_declared_after_the_router_are_there(app: FastAPI, hub: Hub) -> None:

@@ -27,11 +27,13 @@ class Message:
         name: What the document calls it.
         content_type: How it is written.
         schema: What is in it.
+        is_opaque: Whether it has no schema, though it is of a type.
     """
 
     name: str
     content_type: str
     schema: Any
+    is_opaque: bool
 
     @property
     def is_binary(self) -> bool:
@@ -137,7 +139,10 @@ class Channel:
         while "$ref" in found:
             name, found = _find(self._document, found["$ref"])
         default = self._document.get("defaultContentType", "application/json")
-        return Message(found.get("name", name), found.get("contentType", default), found.get("payload", True))
+        is_opaque = "problem" in found.get("x-hubbub", {})
+        return Message(
+            found.get("name", name), found.get("contentType", default), found.get("payload", True), is_opaque
+        )
 
     def _keys_in_query(self) -> Iterator[str]:
         """Yield the parameters of the query that only its security speaks of."""

@@ -18,7 +18,7 @@ _CLIENT = Path(__file__).with_name("client.ts")
 _DECLARED = re.compile(r"^(?:export )?(?:interface|type|const|function) (\w+)", re.MULTILINE)
 _RESUMES = (
     "When it comes back, `since` is the position of the last message, if it has heard one channel.\n"
-    "Where there are several, give a function that makes the parameters of their positions."
+    "Where there are several, give a function that builds the parameters from their positions."
 )
 
 
@@ -74,8 +74,12 @@ class _File:
         incoming, outgoing = channel.messages("receive"), channel.messages("send")
         place = f"`{channel.address}`"
         yield self._parameters(parameters, place, fields)
-        yield f"{comment([f'What can be sent to {place}.'])}export type {send} = {self._union(incoming, 'send')};\n"
-        yield f"{comment([f'What {place} sends.'])}export type {receive} = {self._union(outgoing, 'receive')};\n"
+        for name, text, messages, direction in (
+            (send, f"What can be sent to {place}.", incoming, "send"),
+            (receive, f"What {place} sends.", outgoing, "receive"),
+        ):
+            notes = [text, *_missing(messages)]
+            yield f"{comment(notes)}export type {name} = {self._union(messages, direction)};\n"
         about = self._about(channel, fields, incoming, outgoing)
         notes = [f"Connect to {place}.", *channel.texts, *([_RESUMES] if "resumes" in about else [])]
         default = "" if any(field.is_required for field in fields) else " = {}"
@@ -132,7 +136,9 @@ class _File:
                 yield f"{comment(notes)}export type {form.format(name)} = {self._union(messages, 'receive')};\n"
 
     def _union(self, messages: Iterable[Message], direction: str) -> str:
-        return union(text for message in messages for text in self._message(message, direction))
+        """Return the type of messages; those without a schema are left out, or nothing could be told of the others."""
+        texts = [text for message in messages if not message.is_opaque for text in self._message(message, direction)]
+        return union(texts or ["unknown"])
 
     def _message(self, message: Message, direction: str) -> list[str]:
         """Return the types of a message."""
@@ -153,13 +159,17 @@ class _File:
         return "either" if "json" in kinds else "data"
 
     def _kinds(self, message: Message) -> Iterator[str]:
-        texts = ["string"] if message.is_data else self._types.alternatives(self._types.resolve(message.schema))
-        for text in texts:
-            is_text = text == "string" or text.startswith('"')
-            if is_text or text == "unknown":
-                yield "data"
-            if not is_text:
-                yield "json"
+        if message.is_data or message.schema in ({}, True):  # which may be anything
+            yield "data"
+        if not message.is_data:
+            yield "json"
+
+
+def _missing(messages: Iterable[Message]) -> Iterator[str]:
+    """Say which messages a type leaves out."""
+    names = [f"`{message.name}`" for message in messages if message.is_opaque]
+    if names:
+        yield f"Without {', '.join(names)}, which cannot be described."
 
 
 def _title(schema: Any) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from ...config import Limits
 from ...model import CloseCode
 from ..dependency import ConnectionDependency
 from ..typed import MessageTypes, raw_types
@@ -25,21 +24,21 @@ _LIMIT_CODES = {
     "idle_s": (CloseCode.POLICY_VIOLATION, "There is no message for {} seconds"),
 }
 _LIMIT_STATUSES = {
-    "connections": (503, "There are {} connections already; with Retry-After"),
-    "connections_per_user": (429, "This user has {} connections already; with Retry-After"),
-    "connections_per_address": (429, "There are {} connections from this address already; with Retry-After"),
+    "connections": (503, "There are {} connections {} already"),
+    "connections_per_user": (429, "This user has {} connections {} already"),
+    "connections_per_address": (429, "This address has {} connections {} already"),
 }
 
 
 def behaviour_of(connection: ConnectionDependency, types: MessageTypes) -> JsonObject:
     """Return how an endpoint with a hub's connection behaves, for the document's extension `x-hubbub`."""
-    is_json = raw_types(types.incoming) is None
+    raw = raw_types(types.incoming)
     return {
-        **({"onInvalid": connection.on_invalid} if is_json else {}),
+        **({"onInvalid": connection.on_invalid} if raw is None else {}),
         "limits": set_fields(connection.limits),
         "outbox": set_fields(connection.outbox),
-        "closeCodes": [*_close_codes(connection, types, is_json)],
-        "refusals": [*_refusals(connection.limits, connection.hub_limits)],
+        "closeCodes": [*_close_codes(connection, raw)],
+        "refusals": [*_refusals(connection)],
     }
 
 
@@ -48,13 +47,12 @@ def set_fields(settings: Any) -> JsonObject:
     return {name: value for name, value in asdict(settings).items() if value is not None}
 
 
-def _close_codes(connection: ConnectionDependency, types: MessageTypes, is_json: bool) -> Iterator[JsonObject]:
+def _close_codes(connection: ConnectionDependency, raw: tuple[type, ...] | None) -> Iterator[JsonObject]:
     yield _code(CloseCode.NORMAL, "", "The endpoint has returned")
-    raw = raw_types(types.incoming)
     if raw is not None and len(raw) == 1:
         wanted = "text" if raw == (str,) else "binary"
         yield _code(CloseCode.UNSUPPORTED_DATA, f"{wanted} expected", f"A message is not {wanted}")
-    if is_json and connection.on_invalid == "close":
+    if raw is None and connection.on_invalid == "close":
         yield _code(CloseCode.UNSUPPORTED_DATA, "invalid_message", "A message is binary, where JSON text is due")
         yield _code(CloseCode.INVALID_PAYLOAD, "invalid_message", "A message is not JSON")
         yield _code(CloseCode.POLICY_VIOLATION, "invalid_message", "A message does not fit")
@@ -75,13 +73,18 @@ def _code(code: CloseCode, reason: str, description: str) -> JsonObject:
     return {"code": int(code), **({"reason": reason} if reason else {}), "description": description}
 
 
-def _refusals(own: Limits, hub: Limits) -> Iterator[JsonObject]:
-    yield {
-        "status": 403,
-        "description": "A foreign origin, an invalid parameter, or the application refuses",
-    }
+def _refusals(connection: ConnectionDependency) -> Iterator[JsonObject]:
+    yield {"status": 403, "description": "A foreign origin, an invalid parameter, or the application refuses"}
+    whole, own = connection.hub_limits, connection.limits
     for name, (status, text) in _LIMIT_STATUSES.items():
-        limits = [limit for settings in (own, hub) if (limit := getattr(settings, name)) is not None]
-        if limits:
-            yield {"status": status, "limit": name, "description": text.format(min(limits))}
-    yield {"status": 503, "limit": "draining", "description": "The server is shutting down; with Retry-After"}
+        limits = [(getattr(whole, name), "in all"), *([] if connection.is_default else [(getattr(own, name), "here")])]
+        for limit, where in dict.fromkeys(limits):
+            if limit is not None:
+                yield _refusal(status, name, text.format(limit, where))
+    if whole.connections is None:  # then the open files of the process are the limit
+        yield _refusal(503, "connections", "The server cannot hold more connections")
+    yield _refusal(503, "draining", "The server is shutting down")
+
+
+def _refusal(status: int, limit: str, text: str) -> JsonObject:
+    return {"status": status, "limit": limit, "description": f"{text}; with Retry-After"}

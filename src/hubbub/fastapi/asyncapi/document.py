@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args
+from types import SimpleNamespace
+from typing import Any, Literal, Union, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from fastapi.dependencies.utils import get_typed_signature
 
 from ..families import Event, Family
 from ..handlers import Handler
-from ..typed import UNTYPED, MessageTypes, bare_annotation, raw_types
+from ..typed import UNTYPED, MessageTypes, raw_types
 from .behaviour import behaviour_of, set_fields
 from .endpoints import Endpoint, endpoints
-from .messages import InvalidMessage, Messages, Otherwise, Slot
+from .messages import InvalidMessage, Messages, Opaque, Otherwise, Slot
 from .parameters import Fields, Place, fields_of, object_of, schema_of_convertor, takes_slashes
-from .schemas import JsonObject, Mode, NoSchema, Schemas, members
-from .security import security_of
+from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, members, put
+from .security import Requirement, requirements_of
 
 __all__ = ("document", "problems_of", "servers")
 
@@ -42,23 +43,23 @@ class _Channel:
     Args:
         key: Its name in the document.
         head: What is known of it at once.
-        hub: What stands under `x-hubbub`.
+        extension: What stands under `x-hubbub`.
         received: What the application receives.
         sent: What it sends.
         path: The parameters of the address, as far as it alone tells.
         parts: The parameters of the handshake by place, each place one object.
-        security: The security schemes by name.
+        security: The security schemes that it asks for.
         problems: What could not be described.
     """
 
     key: str
     head: JsonObject
-    hub: JsonObject
+    extension: JsonObject
     received: list[Slot] = field(default_factory=list)
     sent: list[Slot] = field(default_factory=list)
     path: dict[str, JsonObject] = field(default_factory=dict)
-    parts: dict[Place, tuple[int, Mode]] = field(default_factory=dict)
-    security: dict[str, JsonObject] = field(default_factory=dict)
+    parts: dict[Place, SchemaKey] = field(default_factory=dict)
+    security: list[Requirement] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -67,7 +68,7 @@ def document(app: Any, families: Iterable[Family]) -> JsonObject:
 
     Args:
         app: A FastAPI application.
-        families: The families of channels of its hubs.
+        families: Families of channels beside those of the hubs that its endpoints use.
     """
     return _Reading(families).of(app)
 
@@ -95,17 +96,20 @@ class _Reading:
         self._families = families
         self._schemas = Schemas()
         self._messages = Messages(self._schemas)
+        self._security: dict[str, JsonObject] = {}
         self._keys: set[str] = set()
 
     def of(self, app: Any) -> JsonObject:
+        found = [*endpoints(getattr(app, "routes", ()))]
+        of_endpoints = (family for one in found if one.connection is not None for family in one.connection.families)
+        families = dict.fromkeys((*self._families, *of_endpoints))
         channels = [
-            *map(self._endpoint, endpoints(getattr(app, "routes", ()))),
-            *map(self._family, sorted(self._families, key=lambda family: family.pattern.pattern)),
+            *map(self._endpoint, found),
+            *map(self._family, sorted(families, key=lambda family: family.pattern.pattern)),
         ]
         self._schemas.resolve()
         written = {channel.key: self._write(channel) for channel in channels}
         operations = {key: operation for channel in channels for key, operation in self._operations(channel)}
-        security = {name: scheme for channel in channels for name, scheme in channel.security.items()}
         return {
             "asyncapi": "3.0.0",
             "info": _info(app),
@@ -116,10 +120,7 @@ class _Reading:
                 {
                     "messages": dict(sorted(self._messages.components.items())),
                     "schemas": dict(sorted(self._schemas.definitions.items())),
-                    "securitySchemes": {
-                        name: {key: value for key, value in scheme.items() if key != "scopes"}
-                        for name, scheme in sorted(security.items())
-                    },
+                    "securitySchemes": dict(sorted(self._security.items())),
                 }
             ),
         }
@@ -141,11 +142,11 @@ class _Reading:
         self._add(channel, "received", types.incoming, "validation", "text")
         self._add(channel, "sent", types.outgoing, "serialization", "text" if is_raw else "any")
         if endpoint.connection is not None:
-            channel.hub |= behaviour_of(endpoint.connection, types)
+            channel.extension |= behaviour_of(endpoint.connection, types)
             if not is_raw and endpoint.connection.on_invalid == "reply":
                 self._add(channel, "sent", InvalidMessage, "serialization", "any")
         self._handshake(channel, endpoint)
-        channel.security = security_of(endpoint.dependant)
+        channel.security = requirements_of(endpoint.dependant)
         return channel
 
     def _types(self, endpoint: Endpoint, channel: _Channel) -> MessageTypes:
@@ -177,11 +178,11 @@ class _Reading:
 
     def _add_published(self, channel: _Channel, handler: Handler) -> None:
         """Add what an `on_publish` takes, and what it makes of that."""
-        taken = _kind(get_typed_signature(handler.function).parameters["message"].annotation)
+        taken = _declared(get_typed_signature(handler.function).parameters["message"].annotation)
         self._add(channel, "received", taken, "validation", "any")
         try:
-            published = _published(handler, taken)
-        except NameError as fault:
+            published = _published(handler.function, taken)
+        except Exception as fault:  # what evaluating an annotation may raise
             channel.problems.append(f"what on_publish returns cannot be looked up: {fault}")
             published = Any
         self._add(channel, "sent", published, "serialization", "any")
@@ -191,7 +192,7 @@ class _Reading:
         channel.path = {name: schema_of_convertor(convertor) for name, convertor in endpoint.convertors.items()}
         slashes = {name: "path" for name, convertor in endpoint.convertors.items() if takes_slashes(convertor)}
         if slashes:
-            channel.hub["path"] = slashes
+            channel.extension["path"] = slashes
         for place in get_args(Place):
             self._add_part(channel, place, fields_of(endpoint.dependant, place))
 
@@ -200,7 +201,7 @@ class _Reading:
         described: Fields = {}
         for name, one in fields.items():
             try:
-                self._schemas.check(object_of({name: one}), "validation")
+                self._schemas.adapter_of(object_of({name: one}), "validation")
             except NoSchema as fault:
                 channel.problems.append(f"the {place} parameter {name} has no JSON Schema: {fault}")
             else:
@@ -212,8 +213,10 @@ class _Reading:
         self, channel: _Channel, direction: Literal["received", "sent"], declared: Any, mode: Mode, otherwise: Otherwise
     ) -> None:
         """Add the messages of one direction."""
-        slots, problems = self._messages.add(declared, mode, otherwise)
+        is_bare = mode == "serialization" or channel.extension["kind"] == "channel"
+        slots = self._messages.add(declared, mode, otherwise, is_bare=is_bare)
         getattr(channel, direction).extend(slots)
+        problems = dict.fromkeys(slot.problem for slot in slots if isinstance(slot, Opaque))
         channel.problems += (problem for problem in problems if problem not in channel.problems)
 
     def _key(self, name: str) -> str:
@@ -231,23 +234,35 @@ class _Reading:
     def _write(self, channel: _Channel) -> JsonObject:
         parts = {place: self._schemas.take(key) for place, key in channel.parts.items()}
         path = channel.path | parts.get("path", {}).get("properties", {})
-        hub = {**channel.hub, "cookies": _part(parts.get("cookie")), "problems": channel.problems}
+        hub = {**channel.extension, "cookies": _part(parts.get("cookie")), "problems": channel.problems}
         names = dict.fromkeys(map(self._messages.name, (*channel.received, *channel.sent)))
         return _filled(
             {
                 **channel.head,
                 "parameters": {name: _parameter(schema) for name, schema in path.items()},
-                "bindings": _binding(parts) if channel.hub["kind"] == "endpoint" else {},
+                "bindings": _binding(parts) if channel.extension["kind"] == "endpoint" else {},
                 "messages": {name: _reference("components", "messages", name) for name in names},
                 "x-hubbub": _filled(hub),
             }
         )
 
+    def _secured(self, requirement: Requirement) -> JsonObject:
+        """Return a reference to a security scheme, or the scheme itself with the scopes that are asked for.
+
+        AsyncAPI lists alternatives here (section "Operation Object"). FastAPI's dependencies all have to be met: there
+        is no way to say that.
+        """
+        wanted = _NOT_IN_A_KEY.sub("_", requirement.name).strip("_") or "security"
+        name = put(self._security, wanted, lambda _: requirement.scheme)
+        if requirement.scopes and "flows" in requirement.scheme:
+            return {**requirement.scheme, "scopes": [*requirement.scopes]}
+        return _reference("components", "securitySchemes", name)
+
     def _operations(self, channel: _Channel) -> Iterator[tuple[str, JsonObject]]:
-        security = [
-            scheme if "scopes" in scheme else _reference("components", "securitySchemes", name)
-            for name, scheme in channel.security.items()
-        ]
+        security: list[JsonObject] = []
+        for scheme in map(self._secured, channel.security):
+            if scheme not in security:
+                security.append(scheme)
         for action, slots in (("receive", channel.received), ("send", channel.sent)):
             if slots:
                 names = dict.fromkeys(map(self._messages.name, slots))
@@ -260,15 +275,19 @@ class _Reading:
                 yield f"{channel.key}.{action}", _filled(operation)
 
 
-def _published(handler: Handler, taken: Any) -> Any:
+def _published(function: Callable[..., Any], taken: Any) -> Any:
     """Return what goes out after an `on_publish`: what it returns, or the message where it returns nothing.
 
     Raises:
-        NameError: Its annotation names what is not there at run time.
+        Exception: Its annotation names what is not there at run time, or is no type.
     """
-    annotation = inspect.signature(handler.function, eval_str=True).return_annotation
-    published = _kind(annotation)
-    if published is Any or published is None:
+    annotation = inspect.signature(function).return_annotation
+    if isinstance(annotation, str):
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        holder = SimpleNamespace(__annotations__={"it": annotation})
+        annotation = get_type_hints(holder, names, include_extras=True)["it"]
+    published = _declared(annotation)
+    if published in (Any, None, type(None)):
         return taken
     kept = [member for member in members(published) if member is not type(None)]
     if len(kept) == len([*members(published)]):
@@ -276,12 +295,8 @@ def _published(handler: Handler, taken: Any) -> Any:
     return Union[(*kept, taken)] if taken is not Any else Any
 
 
-def _kind(annotation: Any) -> Any:
-    """Return what a handler's annotation stands for: a text is one, whatever else is asked of it."""
-    if annotation is inspect.Parameter.empty:
-        return Any
-    bare = bare_annotation(annotation)
-    return bare if bare in (str, bytes) else annotation
+def _declared(annotation: Any) -> Any:
+    return Any if annotation is inspect.Parameter.empty else annotation
 
 
 def _part(schema: JsonObject | None) -> JsonObject:

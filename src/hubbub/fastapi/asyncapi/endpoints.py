@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import cleandoc
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.routing import Host, Mount, compile_path
 from ..dependency import ConnectionDependency
 from ..typed import UNTYPED, MessageTypes
 
-__all__ = ("Endpoint", "endpoints", "parts")
+__all__ = ("Endpoint", "dependants", "endpoints")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Endpoint:
     @property
     def documentation(self) -> str:
         """The docstring of the function, as far as it is for readers: up to a form feed, as in FastAPI."""
-        return cleandoc(self.dependant.call.__doc__ or "").partition("\f")[0].strip()
+        function = self.dependant.call
+        while isinstance(function, partial):  # which has a docstring of its own
+            function = function.func
+        return cleandoc(function.__doc__ or "").partition("\f")[0].strip()
 
     @property
     def connection(self) -> ConnectionDependency | None:
         """The dependency that gives it its connection, the one with settings of its own first; or `None`."""
-        found = [known for part in parts(self.dependant) if (known := _connection_of(part)) is not None]
+        found = [known for part in dependants(self.dependant) if (known := _connection_of(part)) is not None]
         return next((one for one in found if not one.is_default), found[0] if found else None)
 
     def types(self) -> MessageTypes:
@@ -58,11 +62,11 @@ class Endpoint:
         return UNTYPED if connection is None else connection.types_of(self.dependant)
 
 
-def parts(dependant: Dependant) -> Iterator[Dependant]:
+def dependants(dependant: Dependant) -> Iterator[Dependant]:
     """Yield a dependant and all that it depends on."""
     yield dependant
     for sub in dependant.dependencies:
-        yield from parts(sub)
+        yield from dependants(sub)
 
 
 def _connection_of(part: Dependant) -> ConnectionDependency | None:
@@ -70,41 +74,49 @@ def _connection_of(part: Dependant) -> ConnectionDependency | None:
     return dependency if isinstance(dependency, ConnectionDependency) else None
 
 
-def endpoints(routes: Iterable[Any], prefix: str = "", tags: tuple[str, ...] = ()) -> Iterator[Endpoint]:
+@dataclass(frozen=True)
+class _Mounted:
+    """Where routes are: the path up to them, and what reads its parameters."""
+
+    path: str = ""
+    convertors: Mapping[str, Convertor[Any]] = field(default_factory=dict)
+
+    def below(self, path: str) -> _Mounted:
+        _, own, convertors = compile_path(path)
+        return _Mounted(self.path + own, {**self.convertors, **convertors})
+
+
+def endpoints(routes: Iterable[Any]) -> Iterator[Endpoint]:
     """Yield the WebSocket endpoints of FastAPI among routes, those of included routers and mounted applications too.
 
     Routes of plain Starlette are left out: they declare neither parameters nor messages.
 
     Args:
         routes: The routes of an application.
-        prefix: The path at which the application is mounted.
-        tags: The tags of the router that the routes are from.
     """
+    yield from _endpoints(routes, _Mounted(), ())
+
+
+def _endpoints(routes: Iterable[Any], place: _Mounted, tags: tuple[str, ...]) -> Iterator[Endpoint]:
     for route in routes:
         if isinstance(route, APIWebSocketRoute):
-            yield _endpoint(route, prefix, tags)
+            own = place.below(route.path)
+            yield Endpoint(route.name, own.path, own.convertors, route.dependant, tags)
         elif isinstance(route, Mount | Host):
-            yield from endpoints(route.routes or (), prefix + getattr(route, "path", ""))
+            yield from _endpoints(route.routes or (), place.below(getattr(route, "path", "")), ())
         elif hasattr(route, "effective_candidates"):  # FastAPI keeps an included router as a route of its own
-            yield from _included(route, prefix)
+            yield from _included(route, place)
 
 
-def _included(router: Any, prefix: str) -> Iterator[Endpoint]:
+def _included(router: Any, place: _Mounted) -> Iterator[Endpoint]:
     """Yield the endpoints of an included router; older versions of FastAPI copy its routes and forget its tags."""
     context, original = router.include_context, router.original_router
     if not (context.include_in_schema and original.include_in_schema):
         return
     tags = tuple(map(_tag, dict.fromkeys((*context.tags, *original.tags))))
-    candidates = (
-        getattr(candidate, "starlette_route", None) or candidate for candidate in router.effective_candidates()
-    )
-    yield from endpoints(candidates, prefix, tags)
+    routes = (getattr(one, "starlette_route", None) or one for one in router.effective_candidates())
+    yield from _endpoints(routes, place, tags)
 
 
 def _tag(tag: str | enum.Enum) -> str:
     return str(tag.value) if isinstance(tag, enum.Enum) else tag
-
-
-def _endpoint(route: APIWebSocketRoute, prefix: str, tags: tuple[str, ...]) -> Endpoint:
-    _, address, convertors = compile_path(prefix + route.path)
-    return Endpoint(route.name, address, convertors, route.dependant, tags)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from typing_extensions import TypedDict
 
 from ..envelope import Enveloped
-from ..typed import raw_types
-from .schemas import JsonObject, Mode, NoSchema, Schemas, members, reference
+from ..typed import bare_annotation, raw_types
+from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, definition_name, members, put
 
-__all__ = ("InvalidMessage", "Messages", "Otherwise", "Slot")
+__all__ = ("InvalidMessage", "Messages", "Opaque", "Otherwise", "Slot")
+
+_JSON, _TEXT, _BINARY = "application/json", "text/plain", "application/octet-stream"
 
 Otherwise = Literal["text", "any"]
 """What stands there where nothing is declared."""
 
-Slot = tuple[int, Mode] | Literal["text", "binary", "any"]
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A message of a type without a schema.
+
+    Args:
+        name: The type's name.
+        problem: Why it has none.
+    """
+
+    name: str
+    problem: str
+
+
+Slot = SchemaKey | Literal["text", "binary", "any"] | Opaque
 """A message before the schemas are made: what its schema is asked for with, or one that needs none."""
 
 
@@ -36,13 +54,13 @@ class InvalidMessage(TypedDict):
 
 
 _FIXED: dict[str, JsonObject] = {
-    "text": {"title": "Text", "contentType": "text/plain", "payload": {"type": "string"}},
+    "text": {"title": "Text", "contentType": _TEXT, "payload": {"type": "string"}},
     "binary": {
         "title": "Binary",
-        "contentType": "application/octet-stream",
+        "contentType": _BINARY,
         "payload": {"type": "string", "format": "binary"},
     },
-    "any": {"title": "Any JSON", "contentType": "application/json", "payload": {}},
+    "any": {"title": "Any JSON", "contentType": _JSON, "payload": {}},
 }
 
 
@@ -58,72 +76,86 @@ class Messages:
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._titles: dict[Slot, str] = {}
+        self._titles: dict[SchemaKey, str] = {}
+        self._content_types: dict[SchemaKey, str] = {}
         self.components: dict[str, JsonObject] = {}
 
-    def add(self, declared: Any, mode: Mode, otherwise: Otherwise) -> tuple[list[Slot], list[str]]:
-        """Add the messages that a type stands for.
+    def add(self, declared: Any, mode: Mode, otherwise: Otherwise, *, is_bare: bool) -> list[Slot]:
+        """Add the messages that a type stands for, and return them.
 
         Args:
             declared: The type, a union for several messages; `Any` where nothing is declared.
             mode: Whether a client sends them or receives them.
             otherwise: What stands for `Any`.
-
-        Returns:
-            The messages, and what is wrong with those that cannot be described.
+            is_bare: Whether a text in a union is the message itself, and not JSON with quotes around it.
         """
         raw = raw_types(declared)
         if declared is Any:
-            return [otherwise], []
+            return [otherwise]
         if raw is not None:
-            return ["text" if kind is str else "binary" for kind in raw], []
-        slots: list[Slot] = []
-        problems: list[str] = []
-        for member in members(declared):
-            if mode == "serialization" and member in (str, bytes):  # which goes out as it is, also beside others
-                slots.append("text" if member is str else "binary")
-                continue
-            try:
-                slots.append(key := self._schemas.add(member, mode))
-                if get_origin(member) is Enveloped:  # Pydantic leaves out of what
-                    self._titles[key] = f"Envelope[{_name(get_args(member)[0])}]"
-            except NoSchema as fault:
-                slots.append("any")
-                problems.append(f"{_name(member)} has no JSON Schema: {fault}")
-        return [*dict.fromkeys(slots)], problems
+            return ["text" if kind is str else "binary" for kind in raw]
+        return [*dict.fromkeys(self._slot(member, mode, is_bare) for member in members(declared))]
+
+    def _slot(self, member: Any, mode: Mode, is_bare: bool) -> Slot:
+        content_type = _bare_content_type(member) if is_bare else None
+        if content_type is not None and member in (str, bytes):
+            return "text" if member is str else "binary"
+        try:
+            key = self._schemas.add(member, mode)
+        except NoSchema as fault:
+            return Opaque(_name(member), f"{_name(member)} has no JSON Schema: {fault}")
+        self._content_types[key] = content_type or _JSON
+        if get_origin(member) is Enveloped:  # Pydantic's title does not name the type inside
+            self._titles[key] = f"Envelope[{_name(get_args(member)[0])}]"
+        return key
 
     def name(self, slot: Slot) -> str:
         """Return the name of a message among the components, where it stands from now on."""
+        if isinstance(slot, Opaque):
+            return self._put(re.sub(r"\W+", "_", slot.name, flags=re.ASCII).strip("_"), _opaque(slot))
         if isinstance(slot, str):
-            self.components[slot] = {"name": slot, **_FIXED[slot]}
-            return slot
+            return self._put(slot, _FIXED[slot])
         schema = self._schemas[slot]
-        definition = reference(schema)
+        definition = definition_name(schema)
         full = schema if definition is None else self._schemas.definitions[definition]
         if slot in self._titles:
             full["title"] = self._titles[slot]
-        message = _message(schema, full)
-        name = self._free(definition or _kind(schema), message)
-        self.components[name] = {"name": name, **message}
-        return name
+        return self._put(definition or _kind(schema), _message(schema, full, self._content_types[slot]))
 
-    def _free(self, name: str, message: JsonObject) -> str:
-        """Return a name that no other message has."""
-        candidate, number = name, 1
-        while self.components.get(candidate, {"name": candidate, **message}) != {"name": candidate, **message}:
-            number += 1
-            candidate = f"{name}_{number}"
-        return candidate
+    def _put(self, wanted: str, message: JsonObject) -> str:
+        return put(self.components, wanted, lambda name: {"name": name, **message})
 
 
-def _message(schema: JsonObject, full: JsonObject) -> JsonObject:
+def _bare_content_type(member: Any) -> str | None:
+    """Return how a value is sent that is a text or bytes by itself: the hub looks at its class."""
+    bare = bare_annotation(member)
+    bare = getattr(bare, "__supertype__", bare)  # a NewType's
+    values = get_args(bare) if get_origin(bare) is Literal else ()
+    if values and all(isinstance(value, str) for value in values):
+        return _TEXT
+    if isinstance(bare, type) and issubclass(bare, str | bytes):
+        return _TEXT if issubclass(bare, str) else _BINARY
+    return None
+
+
+def _opaque(slot: Opaque) -> JsonObject:
+    return {
+        "title": slot.name,
+        "description": "It has no JSON Schema.",
+        "contentType": _JSON,
+        "payload": {},
+        "x-hubbub": {"problem": slot.problem},
+    }
+
+
+def _message(schema: JsonObject, full: JsonObject, content_type: str) -> JsonObject:
     title = full.get("title") or _kind(full)
     description = {"description": full["description"]} if "description" in full else {}
     examples = [{"payload": example} for example in full.get("examples", ())]
     return {
         "title": title,
         **description,
-        "contentType": "application/json",
+        "contentType": content_type,
         "payload": schema,
         **({"examples": examples} if examples else {}),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from itertools import count
 from typing import Any, Literal, get_args
 
 from fastapi import params
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, FloatConvertor, IntegerConvertor, PathConvertor, UUIDConvertor
 
-from .endpoints import parts
+from .endpoints import dependants
 from .schemas import JsonObject
 
 __all__ = ("Fields", "Place", "fields_of", "object_of", "schema_of_convertor", "takes_slashes")
@@ -23,12 +22,10 @@ Place = Literal["path", "query", "header", "cookie"]
 Fields = dict[str, tuple[Any, FieldInfo]]
 """Parameters by name, each with its annotation and its field."""
 
-_numbers = count()
-
 
 def fields_of(dependant: Dependant, place: Place) -> Fields:
     """Return the parameters of an endpoint and its dependencies in one place: annotation and field by name."""
-    fields = (field for part in parts(dependant) for field in getattr(part, f"{place}_params"))
+    fields = (field for part in dependants(dependant) for field in getattr(part, f"{place}_params"))
     return {name: field for one in fields for name, field in _named(one)}
 
 
@@ -65,9 +62,7 @@ def object_of(fields: Fields) -> type[BaseModel]:
         field = copy(info)
         field.alias = field.validation_alias = field.serialization_alias = name
         definitions[f"field_{number}"] = (annotation, field)
-    return create_model(
-        f"HandshakePart{next(_numbers)}", __config__=ConfigDict(arbitrary_types_allowed=True), **definitions
-    )
+    return create_model("HandshakePart", __config__=ConfigDict(arbitrary_types_allowed=True), **definitions)
 
 
 def schema_of_convertor(convertor: Convertor[Any]) -> JsonObject:

@@ -14,7 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import anyio
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -52,20 +54,23 @@ def docs_router(families: Iterable[Family]) -> APIRouter:
     """
     router = APIRouter(include_in_schema=False)
     documents: weakref.WeakKeyDictionary[Any, JsonObject] = weakref.WeakKeyDictionary()
+    one_at_a_time = anyio.Lock()
+    _files()  # which reads them, and not while a request waits
 
-    def document_of(request: Request) -> JsonObject:
-        app = request.app
-        if app not in documents:  # as with OpenAPI: routes that are added later are not seen
-            documents[app] = document(app, families)
-        return {**documents[app], "servers": _servers(request)}
+    async def document_of(app: Any) -> JsonObject:
+        async with one_at_a_time:
+            if app not in documents:  # as with OpenAPI: routes that are added later are not seen
+                documents[app] = await run_in_threadpool(document, app, families)
+        return documents[app]
 
     @router.get("/asyncapi.json")
-    def asyncapi(request: Request) -> Response:
-        return JSONResponse(document_of(request), headers={"cache-control": "no-cache"})
+    async def asyncapi(request: Request) -> Response:
+        described = await document_of(request.app)
+        return JSONResponse({**described, **_servers(request)}, headers=_HEADERS)
 
     @router.get("/realtime")
     async def realtime(request: Request) -> Response:
-        return _page(getattr(request.app, "title", "Application"), _base(request))
+        return _page((await document_of(request.app))["info"]["title"], _base(request))
 
     @router.get("/realtime/{name}")
     async def asset(name: str) -> Response:
@@ -107,8 +112,9 @@ def _base(request: Request) -> str:
 
 
 def _servers(request: Request) -> JsonObject:
-    """Return where the application is served, as the client sees it, if it says that in a way that can be believed."""
-    url = request.url
-    if not _HOST.fullmatch(url.netloc):
+    """Return where the application is served, as the client sees it; nothing if its Host header is not a valid host."""
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
         return {}
-    return servers(f"{'wss' if url.scheme == 'https' else 'ws'}://{url.netloc}{request.scope.get('root_path', '')}")
+    scheme = "wss" if request.scope.get("scheme") == "https" else "ws"
+    return {"servers": servers(f"{scheme}://{host}{request.scope.get('root_path', '')}")}

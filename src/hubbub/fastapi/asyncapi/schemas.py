@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import RootModel, TypeAdapter
+from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 from typing_extensions import TypeAliasType
 
 from ..envelope import Enveloped
 
-__all__ = ("JsonObject", "Mode", "NoSchema", "Schemas", "members", "reference")
+__all__ = ("JsonObject", "Mode", "NoSchema", "SchemaKey", "Schemas", "definition_name", "members", "put")
 
 JsonObject = dict[str, Any]
 Mode = Literal["validation", "serialization"]
 """What a client sends is validated, what it receives is serialized: the schemas may differ."""
+
+SchemaKey = tuple[int, Mode]
+"""What a schema is asked for with, once all are made."""
 
 _PREFIX = "#/components/schemas/"
 
@@ -31,20 +35,20 @@ class Schemas:
 
     def __init__(self) -> None:
         self._adapters: list[tuple[int, Mode, TypeAdapter[Any]]] = []
-        self._schemas: Mapping[tuple[int, Mode], JsonSchemaValue] = {}
+        self._schemas: Mapping[SchemaKey, JsonSchemaValue] = {}
         self.definitions: dict[str, JsonObject] = {}
 
-    def add(self, annotation: Any, mode: Mode) -> tuple[int, Mode]:
-        """Add a type, and return what its schema is asked for with.
+    def add(self, annotation: Any, mode: Mode) -> SchemaKey:
+        """Add a type, and return the key of its schema.
 
         Raises:
             NoSchema: It has none.
         """
         key = (len(self._adapters), mode)
-        self._adapters.append((*key, self.check(annotation, mode)))
+        self._adapters.append((*key, self.adapter_of(annotation, mode)))
         return key
 
-    def check(self, annotation: Any, mode: Mode) -> TypeAdapter[Any]:
+    def adapter_of(self, annotation: Any, mode: Mode) -> TypeAdapter[Any]:
         """Return what Pydantic makes of a type, if it has a schema.
 
         Raises:
@@ -54,7 +58,7 @@ class Schemas:
             adapter = TypeAdapter(annotation)
             adapter.json_schema(mode=mode, schema_generator=_Generator)
         except Exception as error:  # Pydantic's own, a name that is not there, or what an application's type raises
-            raise NoSchema(str(error).partition("\n")[0] or type(error).__name__) from error
+            raise NoSchema(_reason(error)) from error
         return adapter
 
     def resolve(self) -> None:
@@ -65,14 +69,36 @@ class Schemas:
         self._schemas = schemas
         self.definitions = rest.get("$defs", {})
 
-    def __getitem__(self, key: tuple[int, Mode]) -> JsonObject:
+    def __getitem__(self, key: SchemaKey) -> JsonObject:
         """Return the schema of a type, or a reference to it."""
         return self._schemas[key]
 
-    def take(self, key: tuple[int, Mode]) -> JsonObject:
+    def take(self, key: SchemaKey) -> JsonObject:
         """Return the schema of a type that only one place refers to, in full, and forget its name."""
-        name = reference(self[key])
+        name = definition_name(self[key])
         return self[key] if name is None else self.definitions.pop(name)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what was raised; but for Pydantic's own, which explain themselves, with its class."""
+    line = str(error).partition("\n")[0]
+    name = type(error).__name__
+    return line if isinstance(error, PydanticUserError) else f"{name}: {line}" if line else name
+
+
+def put(components: dict[str, JsonObject], wanted: str, made: Callable[[str], JsonObject]) -> str:
+    """Put something among the components, if it is not there yet, and return its name, which no other one has.
+
+    Args:
+        components: Where it belongs.
+        wanted: The name that it gets if that is free; else it gets a number.
+        made: Returns it, for the name that it gets.
+    """
+    name, number = wanted, 1
+    while components.setdefault(name, made(name)) != made(name):
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
 
 
 class _Generator(GenerateJsonSchema):
@@ -94,7 +120,7 @@ class _Generator(GenerateJsonSchema):
         return json_schema
 
 
-def reference(schema: JsonObject) -> str | None:
+def definition_name(schema: JsonObject) -> str | None:
     """Return the name of the definition that a schema stands for, if it is nothing else."""
     target = schema.get("$ref") if schema.keys() == {"$ref"} else None
     return None if target is None else target.removeprefix(_PREFIX)
@@ -111,7 +137,11 @@ def members(annotation: Any) -> Iterator[Any]:
         for member in get_args(union):
             yield from members(member)
         return
-    if get_origin(annotation) is Enveloped:
+    texts = [value for value in get_args(annotation) if isinstance(value, str)]
+    if get_origin(annotation) is Literal and 0 < len(texts) < len(get_args(annotation)):
+        yield Literal[tuple(texts)]  # which may be sent in another way than the others
+        yield Literal[tuple(value for value in get_args(annotation) if not isinstance(value, str))]
+    elif get_origin(annotation) is Enveloped:
         yield from (Enveloped[member] for member in members(get_args(annotation)[0]))  # type: ignore[valid-type]
     else:
         yield annotation

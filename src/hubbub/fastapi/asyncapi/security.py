@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,27 +13,35 @@ from fastapi.security.base import SecurityBase
 
 from .schemas import JsonObject
 
-__all__ = ("security_of",)
+__all__ = ("Requirement", "requirements_of")
 
 
-def security_of(dependant: Dependant) -> dict[str, JsonObject]:
-    """Return the schemes of an endpoint by name, each with the scopes that the endpoint asks for."""
-    schemes: dict[str, JsonObject] = {}
-    scopes: dict[str, list[str]] = {}
-    for scheme, own in _schemes(dependant, ()):
-        schemes[scheme.scheme_name] = _described(scheme)
-        scopes.setdefault(scheme.scheme_name, []).extend(own)
-    for name, asked in scopes.items():
-        if asked and "flows" in schemes[name]:
-            schemes[name]["scopes"] = [*dict.fromkeys(asked)]
-    return schemes
+@dataclass(frozen=True)
+class Requirement:
+    """A security scheme that an endpoint asks for.
+
+    Args:
+        name: What FastAPI calls it, which may be the name of another one too.
+        scheme: How AsyncAPI describes it.
+        scopes: The scopes that are asked for.
+    """
+
+    name: str
+    scheme: JsonObject
+    scopes: tuple[str, ...]
+
+
+def requirements_of(dependant: Dependant) -> list[Requirement]:
+    """Return the security schemes of an endpoint and its dependencies, each once, with all scopes."""
+    scopes: dict[SecurityBase, dict[str, None]] = {}
+    for scheme, asked in _schemes(dependant, ()):
+        scopes.setdefault(scheme, {}).update(dict.fromkeys(asked))
+    return [Requirement(scheme.scheme_name, _described(scheme), (*asked,)) for scheme, asked in scopes.items()]
 
 
 def _schemes(dependant: Dependant, scopes: tuple[str, ...]) -> Iterator[tuple[SecurityBase, tuple[str, ...]]]:
     for sub in dependant.dependencies:
-        # The second is the name in FastAPI before 0.121.
-        own = getattr(sub, "own_oauth_scopes", None) or getattr(sub, "security_scopes", None) or ()
-        asked = (*scopes, *own)
+        asked = (*scopes, *(sub.own_oauth_scopes or ()))
         call: Any = sub.call and inspect.unwrap(sub.call)
         if isinstance(call, SecurityBase):
             yield call, asked

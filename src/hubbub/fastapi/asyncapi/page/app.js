@@ -8,6 +8,11 @@ import { Trials } from "./trial.js";
 const content = document.getElementById("content");
 const root = new URL(document.documentElement.dataset.base, location.href);
 
+// Not by the fragment, which names what is shown.
+document.querySelector(".skip").onclick = (event) => {
+  event.preventDefault();
+  content.focus();
+};
 start();
 
 async function start() {
@@ -24,12 +29,21 @@ async function start() {
 }
 
 function showFailure(fault) {
-  const words = fault instanceof UnreadableDocument ? fault.message : "The document has a form that this page does not know.";
-  const again = element("button", { type: "button", className: "primary" }, "Try again");
+  const words =
+    fault instanceof UnreadableDocument ? fault.message : "The document has a form that this page does not know.";
+  const again = element("button.primary", { type: "button" }, "Try again");
   again.onclick = () => location.reload();
   document.body.dataset.view = "alone";
-  fill(content, element("section", { className: "empty card", role: "alert" }, element("h2", {}, "The document cannot be loaded"),
-    element("p", {}, `${words} This page reads `, element("a", { href: "asyncapi.json" }, "asyncapi.json"), "."), again));
+  fill(
+    content,
+    element(
+      "section.empty.card",
+      { role: "alert" },
+      element("h2", "The document cannot be loaded"),
+      element("p", `${words} This page reads `, element("a", { href: "asyncapi.json" }, "asyncapi.json"), "."),
+      again,
+    ),
+  );
   if (!(fault instanceof UnreadableDocument)) throw fault;
 }
 
@@ -51,13 +65,13 @@ class Page {
     addEventListener("hashchange", () => this.show());
     addEventListener("keydown", (event) => {
       const isTyping = event.target.closest?.("input, select, textarea, [contenteditable]");
-      if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && this.#navigation.focusSearch()) event.preventDefault();
+      if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && this.#navigation.focusSearch())
+        event.preventDefault();
     });
   }
 
   show({ isFirst = false } = {}) {
-    if (location.hash === "#content") return; // the link that skips the list
-    const [key, part] = decodeURIComponent(location.hash.slice(1)).split("/");
+    const [key, part] = location.hash.slice(1).split("/"); // a key has nothing in it that would be escaped
     const entry = this.#entries.find((one) => one.key === key);
     document.body.dataset.view = this.#entries.length === 0 ? "alone" : entry ? "entry" : "overview";
     document.title = `${entry ? `${entry.address} · ` : ""}${this.#info.title ?? ""} · Realtime`;
@@ -74,23 +88,41 @@ class Page {
 
   #entryView(entry, isTrial) {
     const isEndpoint = entry.kind === "endpoint";
-    const tab = (label, href, isCurrent) => element("a", { href, className: "tab", ...(isCurrent ? { "aria-current": "page" } : {}) }, label);
+    const tab = (label, href, isCurrent) =>
+      element("a.tab", { href, ...(isCurrent ? { "aria-current": "page" } : {}) }, label);
     return [
-      element("a", { className: "back", href: "#" }, "← All endpoints"),
-      element("header", { className: "entry-head" },
-        element("p", { className: "kind" }, isEndpoint ? "WebSocket" : "Channel", entry.tags.map((name) => element("span", { className: "tag" }, name))),
+      element("a.back", { href: "#" }, "← All endpoints"),
+      element(
+        "header.entry-head",
+        element(
+          "p.kind",
+          isEndpoint ? "WebSocket" : "Channel",
+          entry.tags.map((name) => element("span.tag", name)),
+        ),
         element("h1", { tabIndex: -1 }, addressNodes(entry.address)),
-        prose(entry.summary, "summary"), prose(entry.description),
-        !isEndpoint && element("p", { className: "hint" }, "Clients do not connect to a channel. An endpoint joins their connections to it.")),
+        prose(entry.summary, "summary"),
+        prose(entry.description),
+        !isEndpoint &&
+          element("p.hint", "Clients do not connect to a channel. An endpoint joins their connections to it."),
+      ),
       problems(entry.problems),
-      isEndpoint && element("nav", { className: "tabs", "aria-label": "Views of this endpoint" }, tab("Reference", `#${entry.key}`, !isTrial), tab("Try it", `#${entry.key}/try`, isTrial)),
+      isEndpoint &&
+        element(
+          "nav.tabs",
+          { "aria-label": "Views of this endpoint" },
+          tab("Reference", `#${entry.key}`, !isTrial),
+          tab("Try it", `#${entry.key}/try`, isTrial),
+        ),
       isTrial ? this.#trials.view(entry) : referenceView(this.#schemas, entry),
     ];
   }
 
   #cards() {
     const cards = this.#entries.map((entry) => [entry, card(entry)]);
-    const list = element("ul", { className: "cards" }, cards.map(([, node]) => node));
+    const list = element(
+      "ul.cards",
+      cards.map(([, node]) => node),
+    );
     const filter = () => {
       for (const [entry, node] of cards) node.hidden = !this.#navigation.finds(entry);
     };
@@ -104,10 +136,16 @@ class Page {
     const all = this.#entries.flatMap(({ key, problems: own }) => own.map((problem) => `${key}: ${problem}`));
     const count = (kind) => this.#entries.filter((entry) => entry.kind === kind).length;
     return [
-      element("header", { className: "entry-head" },
+      element(
+        "header.entry-head",
         element("h1", { tabIndex: -1 }, this.#info.title ?? ""),
-        element("p", { className: "quiet" }, `${amount(count("endpoint"), "endpoint")}, ${amount(count("channel"), "family of channels", "families of channels")}`),
-        prose(this.#info.description)),
+        element(
+          "p.quiet",
+          `${amount(count("endpoint"), "endpoint")}, `,
+          amount(count("channel"), "family of channels", "families of channels"),
+        ),
+        prose(this.#info.description),
+      ),
       problems(all),
       this.#cards(),
     ];
@@ -120,31 +158,79 @@ function amount(number, one, many = `${one}s`) {
 
 function card(entry) {
   const isEndpoint = entry.kind === "endpoint";
-  const counts = [[entry.sent, "↑", "messages to send"], [entry.received, "↓", "messages to receive"]];
-  return element("li", {}, element("a", { className: "card entry-card", href: `#${entry.key}` },
-    element("span", { className: "kind" }, isEndpoint ? "WebSocket" : "Channel", entry.tags.map((name) => element("span", { className: "tag" }, name))),
-    element("code", { className: "entry-address" }, addressNodes(entry.address)),
-    element("span", { className: "quiet" }, entry.summary || (entry.title === entry.address ? "" : entry.title)),
-    entry.sent.length + entry.received.length > 0 && element("span", { className: "counts quiet" }, counts.map(([messages, arrow, label]) => element("span", { title: `${messages.length} ${label}` }, `${arrow} ${messages.length}`, element("span", { className: "visually-hidden" }, ` ${label}`))))));
+  const counts = [
+    [entry.sent, "↑", "messages to send"],
+    [entry.received, "↓", "messages to receive"],
+  ];
+  return element(
+    "li",
+    element(
+      "a.card.entry-card",
+      { href: `#${entry.key}` },
+      element(
+        "span.kind",
+        isEndpoint ? "WebSocket" : "Channel",
+        entry.tags.map((name) => element("span.tag", name)),
+      ),
+      element("code.entry-address", addressNodes(entry.address)),
+      element("span.quiet", entry.summary || (entry.title === entry.address ? "" : entry.title)),
+      entry.sent.length + entry.received.length > 0 &&
+        element(
+          "span.counts.quiet",
+          counts.map(([messages, arrow, label]) =>
+            element(
+              "span",
+              { title: `${messages.length} ${label}` },
+              `${arrow} ${messages.length}`,
+              element("span.visually-hidden", ` ${label}`),
+            ),
+          ),
+        ),
+    ),
+  );
 }
 
 function problems(list) {
   if (list.length === 0) return null;
-  return element("section", { className: "notice warn", "aria-label": "Problems" },
-    element("p", {}, element("strong", {}, list.length === 1 ? "One thing could not be described" : `${list.length} things could not be described`)),
-    element("ul", { className: "plain" }, list.map((problem) => element("li", {}, problem))));
+  return element(
+    "section.notice.warn",
+    { "aria-label": "Problems" },
+    element(
+      "p",
+      element(
+        "strong",
+        list.length === 1 ? "One thing could not be described" : `${list.length} things could not be described`,
+      ),
+    ),
+    element(
+      "ul.plain",
+      list.map((problem) => element("li", problem)),
+    ),
+  );
 }
 
 function emptyView() {
   const code = [
-    "@app.websocket(\"/echo\")",
+    '@app.websocket("/echo")',
     "async def echo(connection: Annotated[Connection[Message, Message], Depends(hub)]) -> None:",
     "    await connection.accept()",
     "    async for message in connection:",
     "        await connection.send(message)",
   ].join("\n");
-  return element("section", { className: "empty card" }, element("h1", { tabIndex: -1 }, "There is no endpoint yet"),
-    element("p", {}, "This page shows the WebSocket endpoints of the application, and tries them out. Add one, and load the page again:"),
+  return element(
+    "section.empty.card",
+    element("h1", { tabIndex: -1 }, "There is no endpoint yet"),
+    element(
+      "p",
+      "This page shows the WebSocket endpoints of the application, and tries them out. ",
+      "Add one, and load the page again:",
+    ),
     element("pre", { tabIndex: 0, "aria-label": "Example" }, code),
-    element("p", { className: "hint" }, "The types of its messages are those that stand in ", element("code", {}, "Connection[In, Out]"), "."));
+    element(
+      "p.hint",
+      "The types of its messages are those that stand in ",
+      element("code", "Connection[In, Out]"),
+      ".",
+    ),
+  );
 }

@@ -2,15 +2,22 @@ import { element } from "./element.js";
 
 const SAID_FOR_MS = 1_600;
 
+// One for all buttons: what is within a button is its name, and no part of the page that is read out when it changes.
+const announcer = element("p.visually-hidden", { role: "status" });
+document.body.append(announcer);
+
 /** A button that copies the text which `read` gives, and says that it has. */
 export function copyButton(label, read) {
-  const said = element("span", { role: "status" }, label);
-  const button = element("button", { type: "button", className: "small" }, said);
+  const button = element("button.small", { type: "button" }, label);
   let timer;
   button.onclick = async () => {
-    said.textContent = (await copy(read())) ? "Copied" : "Not copied";
+    button.textContent = (await copy(read())) ? "Copied" : "Not copied";
+    announcer.textContent = button.textContent;
     clearTimeout(timer);
-    timer = setTimeout(() => { said.textContent = label; }, SAID_FOR_MS);
+    timer = setTimeout(() => {
+      button.textContent = label;
+      announcer.textContent = "";
+    }, SAID_FOR_MS);
   };
   return button;
 }
@@ -27,7 +34,7 @@ async function copy(text) {
 
 function copySelected(text) {
   const before = document.activeElement;
-  const field = element("textarea", { className: "visually-hidden", value: text, readOnly: true, "aria-hidden": "true" });
+  const field = element("textarea.visually-hidden", { value: text, readOnly: true, "aria-hidden": "true" });
   document.body.append(field);
   field.select();
   const copied = document.execCommand("copy");

@@ -3,9 +3,16 @@ import { binaryForm } from "./binary.js";
 import { element, fill, newId, prose } from "./element.js";
 import { exampleOfMessage } from "./example.js";
 import { UnreadableField, formFor } from "./form.js";
+import { hasInexactNumber } from "./pretty.js";
+import { Segments } from "./segments.js";
 import { faultsOf } from "./validate.js";
 
 const RAW = { title: "", format: "text", schema: {}, examples: [""] };
+const MODES = [
+  ["form", "Form"],
+  ["raw", "Raw"],
+  ["binary", "Binary"],
+];
 const SHOWN_FAULTS = 3;
 
 export class Composer {
@@ -13,29 +20,42 @@ export class Composer {
   #messages;
   #message;
   #mode = "form";
+  #structured = null; // the form for JSON
   #form = null; // the control of the mode that is shown: {read}
-  #raw = element("textarea", { className: "code raw", rows: 7, spellcheck: false, "aria-label": "Raw message" });
+  #drafts = new Map(); // message -> its text and mode, kept while another message is written
+  #raw = element("textarea.code.raw", { rows: 7, spellcheck: false, "aria-label": "Raw message" });
   #binary = binaryForm();
-  #body = element("div", { className: "composer-body" });
-  #about = element("div", {});
-  #verdict = element("p", { className: "verdict" });
+  #body = element("div.composer-body");
+  #about = element("div");
+  #verdict = element("p.verdict", { "aria-live": "polite" });
   #select;
   #modes;
 
-  /** `send(data)` gets text or bytes; the composer says `input` when its message may have changed. */
+  /** `send(data)` gets text or bytes, and says whether it was sent; the composer says `input` when its message may have changed. */
   constructor(schemas, messages, send) {
     this.#schemas = schemas;
     this.#messages = messages.length ? messages : [RAW];
-    this.#select = element("select", { id: newId("message") }, this.#messages.map((message, index) => element("option", { value: String(index) }, message.title)));
+    this.#select = element(
+      "select",
+      { id: newId("message") },
+      this.#messages.map((message, index) => element("option", { value: String(index) }, message.title)),
+    );
     this.#select.onchange = () => this.#choose(this.#messages[Number(this.#select.value)]);
-    this.#modes = segments(["form", "Form"], ["raw", "Raw"], ["binary", "Binary"]);
-    this.#modes.onchange = () => this.#switch(this.#modes.querySelector("input:checked").value);
-    this.sendButton = element("button", { className: "primary", title: "Send (Ctrl+Enter in a text area)" }, "Send");
-    const choice = messages.length > 0 && element("div", { className: "field" }, element("label", { htmlFor: this.#select.id }, "Message"), this.#select);
-    this.node = element("form", { className: "composer", noValidate: true, autocomplete: "off", "aria-label": "Send a message" },
-      messages.length === 0 && element("p", { className: "hint" }, "The document names no message that this endpoint takes."),
-      element("div", { className: "composer-head" }, choice, this.#modes), this.#about, this.#body, this.#verdict,
-      element("div", { className: "actions" }, this.sendButton));
+    this.#modes = new Segments("How to write it", MODES, (mode) => this.#switch(mode));
+    this.sendButton = element("button.primary", { title: "Send (Ctrl+Enter in a text area)" }, "Send");
+    const choice =
+      messages.length > 0 &&
+      element("div.field", element("label", { htmlFor: this.#select.id }, "Message"), this.#select);
+    this.node = element(
+      "form.composer",
+      { noValidate: true, autocomplete: "off", "aria-label": "Send a message" },
+      messages.length === 0 && element("p.hint", "The document names no message that this endpoint takes."),
+      element("div.composer-head", choice, this.#modes.node),
+      this.#about,
+      this.#body,
+      this.#verdict,
+      element("div.actions", this.sendButton),
+    );
     this.node.onsubmit = (submitted) => {
       submitted.preventDefault();
       this.#submit(send);
@@ -54,38 +74,58 @@ export class Composer {
     return { text: JSON.stringify(this.#form.read()) };
   }
 
-  /** Put something that was sent before into the raw field. */
+  /** Put something that was sent before where it can be changed. */
   edit(data) {
-    if (typeof data !== "string") return;
-    this.#raw.value = data;
-    this.#show("raw");
-    this.#raw.focus();
+    if (typeof data === "string") {
+      this.#raw.value = data;
+      this.#show("raw");
+      this.#raw.focus();
+    } else {
+      this.#binary.write(data);
+      this.#show("binary");
+    }
   }
 
   #choose(message) {
+    if (this.#message) this.#drafts.set(this.#message, this.#draft());
     this.#message = message;
     fill(this.#about, prose(message.summary, "hint"), prose(message.description, "hint"));
+    this.#modes.offer("form", message.format === "json");
+    const { text, mode } = this.#drafts.get(message) ?? this.#fresh(message);
+    this.#raw.value = text;
+    if (mode === "form") this.#fillForm(JSON.parse(text));
+    this.#show(mode);
+  }
+
+  /** A message as it is before somebody has written it: its example. */
+  #fresh(message) {
     const example = exampleOfMessage(this.#schemas, message);
-    this.#raw.value = message.format === "json" ? JSON.stringify(example, null, 2) : String(example);
-    const [form] = this.#modes.children;
-    form.hidden = message.format !== "json";
-    this.#fillForm(example);
-    this.#show({ json: this.#mode === "raw" ? "raw" : "form", text: "raw", binary: "binary" }[message.format]);
+    if (message.format !== "json") return { text: String(example), mode: message.format === "text" ? "raw" : "binary" };
+    return { text: JSON.stringify(example, null, 2), mode: this.#mode === "raw" ? "raw" : "form" };
+  }
+
+  #draft() {
+    if (this.#mode !== "form") return { text: this.#raw.value, mode: this.#mode };
+    try {
+      return { text: JSON.stringify(this.#form.read(), null, 2), mode: "form" };
+    } catch {
+      return this.#fresh(this.#message); // a field had what is not JSON
+    }
   }
 
   #fillForm(value) {
-    this.structured = this.#message.format === "json" ? formFor(this.#schemas, this.#message.schema, value) : null;
+    this.#structured = formFor(this.#schemas, this.#message.schema, value);
   }
 
   /** Go to another mode with the message that is there. */
   #switch(mode) {
     try {
-      if (mode === "raw" && this.#mode === "form") this.#raw.value = JSON.stringify(this.#form.read(), null, 2);
-      if (mode === "form" && this.#mode === "raw") this.#fillForm(JSON.parse(this.#raw.value));
+      if (this.#mode === "form") this.#raw.value = JSON.stringify(this.#form.read(), null, 2);
+      if (mode === "form") this.#fillForm(formValue(this.#raw.value));
     } catch (fault) {
-      this.#modes.querySelector(`[value=${this.#mode}]`).checked = true;
-      this.#modes.querySelector(`[value=${this.#mode}]`).focus();
-      this.#say(fault instanceof UnreadableField ? `${fault.message}.` : "This text is not JSON, so that no form can show it.", true);
+      this.#modes.value = this.#mode;
+      this.#modes.focus();
+      this.#say(fault.message, true);
       return;
     }
     this.#show(mode);
@@ -93,8 +133,8 @@ export class Composer {
 
   #show(mode) {
     this.#mode = mode;
-    this.#modes.querySelector(`[value=${mode}]`).checked = true;
-    this.#form = mode === "binary" ? this.#binary : this.structured;
+    this.#modes.value = mode;
+    this.#form = mode === "binary" ? this.#binary : this.#structured;
     fill(this.#body, mode === "raw" ? this.#raw : this.#form.node);
     this.node.dispatchEvent(new Event("input"));
   }
@@ -104,11 +144,11 @@ export class Composer {
     try {
       message = this.current();
     } catch (fault) {
-      this.#say(`${fault.message.replace(/\.$/, "")}.`, true);
+      this.#say(fault.message, true);
       fault.node?.focus();
       return;
     }
-    send(message.bytes ?? message.text);
+    if (!send(message.bytes ?? message.text)) this.#say("There is no connection: nothing was sent.", true);
   }
 
   /** Say whether the message fits its schema. It may be sent in any case: that is how one sees the server's answer. */
@@ -118,7 +158,11 @@ export class Composer {
     try {
       value = JSON.parse(this.current().text);
     } catch (fault) {
-      return this.#say(fault instanceof UnreadableField ? `${fault.message}.` : "Not JSON. It can be sent all the same.", true);
+      const isField = fault instanceof UnreadableField;
+      return this.#say(isField ? fault.message : "Not JSON. It can be sent all the same.", true);
+    }
+    if (this.#mode === "form" && hasInexactNumber(this.current().text)) {
+      return this.#say("A form cannot hold so large a number exactly: write it in the raw message.", true);
     }
     const faults = faultsOf(this.#schemas, this.#message.schema, value);
     if (faults.length === 0) return this.#say("");
@@ -133,10 +177,14 @@ export class Composer {
   }
 }
 
-function segments(...choices) {
-  const group = newId("mode");
-  return element("div", { className: "segments", role: "radiogroup", "aria-label": "How to write it" }, choices.map(([value, label]) => element("label", {},
-    element("input", { type: "radio", name: group, value }), element("span", {}, label))));
+/** What a form can show of a raw message. */
+function formValue(text) {
+  if (hasInexactNumber(text)) throw new Error("This text has a number that a form cannot hold exactly.");
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error("This text is not JSON, so that no form can show it.");
+  }
 }
 
 function pathText(path) {

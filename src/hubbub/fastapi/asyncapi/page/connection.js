@@ -5,6 +5,7 @@
  * The log is bounded twice, in entries and in size; how many were let go is counted.
  */
 const KEPT_ENTRIES = 1_000;
+const CONNECTION_LOST = 1006;
 const KEPT_SIZE = 16_000_000;
 
 export class Connection extends EventTarget {
@@ -34,24 +35,30 @@ export class Connection extends EventTarget {
     this.#opened = false;
     this.#lastAt = performance.now();
     this.#lastSentAt = null;
-    this.#socket = new WebSocket(url, subprotocols);
+    try {
+      this.#socket = new WebSocket(url, subprotocols);
+    } catch (fault) {
+      this.#onClose(CONNECTION_LOST, fault.message); // the browser does not even try
+      return;
+    }
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#onOpen();
-    this.#socket.onmessage = ({ data }) => this.#add("received", typeof data === "string" ? data : new Uint8Array(data));
+    this.#socket.onmessage = ({ data }) =>
+      this.#add("received", typeof data === "string" ? data : new Uint8Array(data));
     this.#socket.onclose = ({ code, reason }) => this.#onClose(code, reason);
     this.#enter("connecting");
   }
 
   /** Send text or bytes; false if the connection is not open. */
   send(data) {
-    if (this.#socket.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(data);
     this.#add("sent", data);
     return true;
   }
 
   close() {
-    if (this.#socket.readyState >= WebSocket.CLOSING) return;
+    if (this.state !== "connecting" && this.state !== "open") return;
     this.#enter("closing");
     this.#socket.close(1000);
   }

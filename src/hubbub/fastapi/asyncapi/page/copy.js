@@ -28,7 +28,8 @@ export function websocat({ url, headers, subprotocols }, message = null) {
   if (subprotocols.length) words.push(`--protocol=${shellQuoted(subprotocols.join(","))}`);
   const end = shellQuoted(url);
   if (message === null) return [...words, end].join(" ");
-  if (message.bytes) return `echo ${base64(message.bytes)} | base64 -d | ${[...words, "--binary", "--no-close", end].join(" ")}`;
+  if (message.bytes)
+    return `echo ${base64(message.bytes)} | base64 -d | ${[...words, "--binary", "--no-close", end].join(" ")}`;
   const text = onOneLine(message.text);
   if (/[\r\n]/.test(text)) words.push("--no-line");
   words.push("--no-close", end);

@@ -14,7 +14,8 @@ export async function fetchDocument(url) {
   if (response === null) throw new UnreadableDocument("The server does not answer.");
   if (!response.ok) throw new UnreadableDocument(`The server answered with status ${response.status}.`);
   const document = await response.json().catch(() => null);
-  if (document === null || typeof document !== "object") throw new UnreadableDocument("What the server sent is not JSON.");
+  if (document === null || typeof document !== "object")
+    throw new UnreadableDocument("What the server sent is not JSON.");
   if (!/^3\./.test(document.asyncapi ?? "")) {
     throw new UnreadableDocument("What the server sent is not an AsyncAPI 3 document.");
   }
@@ -101,7 +102,9 @@ function readParameters(schemas, channel, extension) {
     const parameter = schemas.follow(reference);
     const { description, examples, enum: choices, default: preset } = parameter;
     const about = Object.fromEntries(
-      Object.entries({ description, examples, enum: choices, default: preset }).filter(([, value]) => value !== undefined),
+      Object.entries({ description, examples, enum: choices, default: preset }).filter(
+        ([, value]) => value !== undefined,
+      ),
     );
     const slashes = extension.path?.[name] === "path";
     return { name, place: "path", required: true, slashes, schema: { ...parameter["x-schema"], ...about } };
@@ -117,7 +120,12 @@ function readParameters(schemas, channel, extension) {
 
 function readFields(schemas, place, object) {
   const { properties = {}, required = [] } = object ? schemas.resolve(object) : {};
-  return Object.entries(properties).map(([name, schema]) => ({ name, place, required: required.includes(name), schema }));
+  return Object.entries(properties).map(([name, schema]) => ({
+    name,
+    place,
+    required: required.includes(name),
+    schema,
+  }));
 }
 
 /** What proves who the client is: fields to fill in, each with the place where a handshake carries it. */

@@ -1,18 +1,23 @@
 /**
- * Build an element.
+ * Build an element: `element("p.hint", { id }, "Some ", code)`. Its classes stand after its tag, its properties may be
+ * left out.
  *
  * Children that are strings become text, never HTML: everything from the document and from a server goes through here.
- * Names with a hyphen, and `role`, are attributes; all others are properties. What is null, undefined or false is left out.
+ * Names with a hyphen, and `role`, are attributes; all others are properties. What is null, undefined or false is left
+ * out.
  */
-export function element(tag, properties = {}, ...children) {
+export function element(description, ...rest) {
+  const [tag, ...classes] = description.split(".");
   const node = document.createElement(tag);
+  if (classes.length) node.className = classes.join(" ");
+  const properties = rest[0]?.constructor === Object ? rest.shift() : {};
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (name === "dataset") Object.assign(node.dataset, value);
     else if (name.includes("-") || name === "role") node.setAttribute(name, value);
     else node[name] = value;
   }
-  node.append(...present(children));
+  node.append(...present(rest));
   return node;
 }
 
@@ -27,17 +32,20 @@ function present(children) {
 }
 
 /** A description in paragraphs; what stands between backticks is code, as docstrings have it. */
-export function prose(text, className = "prose") {
+export function prose(text, kind = "prose") {
   if (!text) return null;
   const paragraphs = text.trim().split(/\n\s*\n/);
-  return element("div", { className }, paragraphs.map((paragraph) => element("p", {}, inline(paragraph))));
+  return element(
+    `div.${kind}`,
+    paragraphs.map((paragraph) => element("p", inline(paragraph))),
+  );
 }
 
 /** A line of text in which what stands between backticks is code. */
 export function inline(text) {
   return text.split(/(``[^`]+``|`[^`]+`)/).map((part) => {
     const code = part.length > 2 && part.startsWith("`") ? part.replace(/^`+|`+$/g, "") : "";
-    return code ? element("code", {}, code) : part;
+    return code ? element("code", code) : part;
   });
 }
 

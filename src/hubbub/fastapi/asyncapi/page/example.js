@@ -15,11 +15,18 @@ const BY_FORMAT = {
   base64: "aHVi",
   binary: "",
 };
-const WORDS = ["lobby", "ada", "a", "1", "0", "a-1", "A1", "2030-01-31", "00000000", "0123456789abcdef"];
+const WORDS = ["text", "lobby", "ada", "a", "1", "0", "a-1", "A1", "2030-01-31", "00000000", "0123456789abcdef"];
 
 /** A value that fits the schema: what it gives as an example or default, or else one made from its constraints. */
 export function exampleOf(schemas, schema, name = "") {
   return make(schemas, schema, name, []) ?? null;
+}
+
+/** A value for a part that somebody adds: null only where there is nothing else. */
+export function exampleOfAdded(schemas, schema, name = "") {
+  const value = exampleOf(schemas, schema, name);
+  const others = schemas.alternatives(schema).filter((choice) => schemas.kind(choice) !== "null");
+  return value === null && others.length ? exampleOf(schemas, others[0], name) : value;
 }
 
 /** The value to show and to send for a message: its own example, or one that is made. */
@@ -50,18 +57,30 @@ function make(schemas, schema, name, stack) {
   if (resolved.examples?.length) return resolved.examples[0];
   if (resolved.default !== undefined && !("const" in resolved)) return resolved.default;
   switch (schemas.kind(schema)) {
-    case "const": return resolved.const;
-    case "enum": return resolved.enum[0];
-    case "union": return first(resolved.anyOf ?? resolved.oneOf, (choice) => make(schemas, choice, name, inner));
-    case "object": return makeObject(schemas, resolved, inner);
-    case "map": return {};
-    case "array": return makeArray(schemas, resolved, name, inner);
-    case "string": return makeString(resolved, name);
-    case "integer": return makeNumber(resolved, 1);
-    case "number": return makeNumber(resolved, 1);
-    case "boolean": return true;
-    case "null": return null;
-    default: return {};
+    case "const":
+      return resolved.const;
+    case "enum":
+      return resolved.enum[0];
+    case "union":
+      return first(resolved.anyOf ?? resolved.oneOf, (choice) => make(schemas, choice, name, inner));
+    case "object":
+      return makeObject(schemas, resolved, inner);
+    case "map":
+      return {};
+    case "array":
+      return makeArray(schemas, resolved, name, inner);
+    case "string":
+      return makeString(resolved, name);
+    case "integer":
+      return makeNumber(resolved, 1);
+    case "number":
+      return makeNumber(resolved, 1);
+    case "boolean":
+      return true;
+    case "null":
+      return null;
+    default:
+      return {};
   }
 }
 

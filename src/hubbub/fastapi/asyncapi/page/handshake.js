@@ -17,7 +17,7 @@ export class HandshakeForm {
   #root;
   #fields = [];
   #protocols;
-  #summary = element("p", { className: "verdict fault", role: "alert" });
+  #summary = element("p.verdict.fault", { role: "alert" });
   #anyway = element("button", { type: "button", hidden: true }, "Connect anyway");
 
   /** `connect(request)` is called with the request; `root` is the address at which the application begins. */
@@ -34,14 +34,21 @@ export class HandshakeForm {
     const elsewhere = this.#fields.filter((field) => !inURL.includes(field));
     const first = inURL.length <= FEW ? inURL : inURL.filter(({ parameter }) => parameter.required || parameter.secret);
     const optional = inURL.filter((field) => !first.includes(field));
-    this.node = element("form", { className: "handshake card", noValidate: true, autocomplete: "off", "aria-label": `Connect to ${entry.address}` },
+    this.node = element(
+      "form.handshake.card",
+      { noValidate: true, autocomplete: "off", "aria-label": `Connect to ${entry.address}` },
       grid(first),
-      element("div", { className: "disclosures" },
+      element(
+        "div.disclosures",
         optional.length > 0 && more(`Optional: ${namesOf(optional)}`, grid(optional)),
-        elsewhere.length > 0 && more(`Headers and cookies: ${namesOf(elsewhere)}`, element("p", { className: "hint" }, notes(elsewhere)), grid(elsewhere)),
-        more("Subprotocols", this.#protocols.node), code.node),
+        elsewhere.length > 0 &&
+          more(`Headers and cookies: ${namesOf(elsewhere)}`, element("p.hint", notes(elsewhere)), grid(elsewhere)),
+        more("Subprotocols", this.#protocols.node),
+        code.node,
+      ),
       this.#summary,
-      element("div", { className: "actions" }, element("button", { className: "primary" }, "Connect"), this.#anyway));
+      element("div.actions", element("button.primary", "Connect"), this.#anyway),
+    );
     this.node.onsubmit = (submitted) => {
       submitted.preventDefault();
       this.#connect(connect, false);
@@ -59,7 +66,9 @@ export class HandshakeForm {
     // A subprotocol that is none cannot be tried: the browser itself refuses it.
     const isStopped = anyway ? faulty.includes(this.#protocols) : faulty.length > 0;
     this.#anyway.hidden = faulty.length === 0 || faulty.includes(this.#protocols);
-    this.#summary.textContent = isStopped ? `${faulty.length === 1 ? "One field does" : `${faulty.length} fields do`} not fit.` : "";
+    this.#summary.textContent = isStopped
+      ? `${faulty.length === 1 ? "One field does" : `${faulty.length} fields do`} not fit.`
+      : "";
     if (!isStopped) return connect(this.request());
     for (const { node } of faulty) (node.closest("details") ?? {}).open = true;
     faulty[0].input.focus();
@@ -69,32 +78,48 @@ export class HandshakeForm {
     const { name, place, schema, required, secret } = parameter;
     const input = inputFor(this.#schemas, parameter);
     input.id = newId("parameter");
-    const fault = element("p", { className: "fault", id: newId("fault") });
-    const hint = element("p", { className: "hint", id: newId("hint") }, hintFor(this.#schemas, parameter));
+    const fault = element("p.fault", { id: newId("fault") });
+    const hint = element("p.hint", { id: newId("hint") }, hintFor(this.#schemas, parameter));
     input.setAttribute("aria-describedby", `${hint.id} ${fault.id}`);
     const isNeeded = required && (place === "path" || place === "query");
     if (isNeeded) input.setAttribute("aria-required", "true");
     const check = () => {
       // What a browser cannot send cannot keep it from connecting.
       const isAsked = isNeeded || input.value !== "";
-      const words = input.validity?.badInput ? "must be a number" : isAsked ? parameterFault(this.#schemas, parameter, input.value) : null;
+      const words = input.validity?.badInput
+        ? "must be a number"
+        : isAsked
+          ? parameterFault(this.#schemas, parameter, input.value)
+          : null;
       fault.textContent = words ? `${name} ${words}` : "";
       if (words) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
       return !words;
     };
-    input.addEventListener("input", () => { if (input.hasAttribute("aria-invalid")) check(); });
-    input.addEventListener("blur", () => { if (input.value !== "") check(); });
-    const head = element("div", { className: "field-head" }, element("label", { htmlFor: input.id }, name),
-      element("span", { className: "type" }, secret ? parameter.title : this.#schemas.typeName(schema)),
-      required && element("span", { className: "required" }, "required"),
-      element("span", { className: "place" }, place));
-    return { parameter, input, check, node: element("div", { className: "field" }, head, input, hint, fault) };
+    input.addEventListener("input", () => {
+      if (input.hasAttribute("aria-invalid")) check();
+    });
+    input.addEventListener("blur", () => {
+      if (input.value !== "") check();
+    });
+    const head = element(
+      "div.field-head",
+      element("label", { htmlFor: input.id }, name),
+      element("span.type", secret ? parameter.title : this.#schemas.typeName(schema)),
+      required && element("span.required", "required"),
+      element("span.place", place),
+    );
+    return { parameter, input, check, node: element("div.field", head, input, hint, fault) };
   }
 
   #protocolField() {
-    const input = element("input", { id: newId("protocols"), autocomplete: "off", spellcheck: false, placeholder: "chat.v2, chat.v1" });
-    const fault = element("p", { className: "fault", id: newId("fault") });
+    const input = element("input", {
+      id: newId("protocols"),
+      autocomplete: "off",
+      spellcheck: false,
+      placeholder: "chat.v2, chat.v1",
+    });
+    const fault = element("p.fault", { id: newId("fault") });
     input.setAttribute("aria-describedby", fault.id);
     const read = () => input.value.split(/[\s,]+/).filter(Boolean);
     const check = () => {
@@ -104,16 +129,22 @@ export class HandshakeForm {
       return fits;
     };
     const label = element("label", { htmlFor: input.id }, "Offered to the server, the preferred one first");
-    return { input, read, check, node: element("div", { className: "field" }, label, input, fault) };
+    return { input, read, check, node: element("div.field", label, input, fault) };
   }
 }
 
 function grid(fields) {
-  return fields.length > 0 && element("div", { className: "grid" }, fields.map(({ node }) => node));
+  return (
+    fields.length > 0 &&
+    element(
+      "div.grid",
+      fields.map(({ node }) => node),
+    )
+  );
 }
 
 function more(title, ...children) {
-  return element("details", { className: "more" }, element("summary", {}, title), children);
+  return element("details.more", element("summary", title), children);
 }
 
 function namesOf(fields) {
@@ -124,13 +155,18 @@ function inputFor(schemas, { name, place, schema, required, secret }) {
   const resolved = schemas.resolve(schema);
   const choices = schemas.alternatives(schema).filter((choice) => schemas.kind(choice) !== "null");
   const kind = choices.length === 1 ? schemas.kind(choices[0]) : "string";
-  const example = resolved.examples?.[0] ?? resolved.default;
+  const example = resolved.examples?.[0] ?? resolved.default ?? undefined;
   // A secret is never kept by the browser, nor shown.
-  if (secret) return element("input", { type: "password", autocomplete: "off", spellcheck: false, name: newId("secret") });
+  if (secret)
+    return element("input", { type: "password", autocomplete: "off", spellcheck: false, name: newId("secret") });
   if (kind === "enum" || kind === "boolean" || kind === "const") {
     const inner = schemas.resolve(choices[0]);
-    const values = kind === "boolean" ? [true, false] : inner.enum ?? [inner.const];
-    const select = element("select", {}, !required && element("option", { value: "" }, "(left out)"), values.map((value) => element("option", {}, String(value))));
+    const values = kind === "boolean" ? [true, false] : (inner.enum ?? [inner.const]);
+    const select = element(
+      "select",
+      !required && element("option", { value: "" }, "(left out)"),
+      values.map((value) => element("option", String(value))),
+    );
     if (required && example !== undefined) select.value = String(example);
     return select;
   }

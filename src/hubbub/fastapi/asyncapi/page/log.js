@@ -5,8 +5,9 @@
  * connection is in the page: a thousand messages a second cost some sixty changes of the page. A line shows its message
  * in full when it is opened, not before.
  */
-import { element } from "./element.js";
+import { hex } from "./binary.js";
 import { copyButton } from "./clipboard.js";
+import { element } from "./element.js";
 import { prettyJson } from "./pretty.js";
 import { span } from "./words.js";
 
@@ -17,12 +18,23 @@ const WORDS = { sent: "Sent", received: "Received", event: "Event" };
 
 export class LogView {
   #connection;
-  #list;
-  #note = element("p", { className: "log-note" });
-  #direction = element("select", { className: "small", "aria-label": "Direction" },
-    element("option", { value: "" }, "All"), element("option", { value: "sent" }, "Sent"), element("option", { value: "received" }, "Received"));
-  #text = element("input", { type: "search", className: "small", placeholder: "Filter", "aria-label": "Filter the log by text", autocomplete: "off" });
-  #pause = element("button", { type: "button", className: "small", "aria-pressed": "false" }, "Pause");
+  #list = element("ol");
+  #box; // what scrolls
+  #note = element("p.log-note");
+  #direction = element(
+    "select.small",
+    { "aria-label": "Direction" },
+    element("option", { value: "" }, "All"),
+    element("option", { value: "sent" }, "Sent"),
+    element("option", { value: "received" }, "Received"),
+  );
+  #text = element("input.small", {
+    type: "search",
+    placeholder: "Filter",
+    "aria-label": "Filter the log by text",
+    autocomplete: "off",
+  });
+  #pause = element("button.small", { type: "button", "aria-pressed": "false" }, "Pause");
   #rows = new Map(); // number of the entry -> its line; in the order of the page
   #shownTo = 0; // number of the last entry that was looked at
   #isPaused = false;
@@ -36,10 +48,25 @@ export class LogView {
     this.#connection = connection;
     this.#recognise = recognise;
     this.#again = again;
-    this.#list = element("ol", { className: "log", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": label });
-    const clear = element("button", { type: "button", className: "small" }, "Clear");
-    this.node = element("section", { className: "log-view", "aria-label": label },
-      element("div", { className: "log-tools" }, this.#direction, this.#text, this.#pause, clear), this.#list, this.#note);
+    this.#box = element(
+      "div.log",
+      {
+        tabIndex: 0,
+        role: "log",
+        "aria-live": "off", // a thousand messages a second are not to be read out
+        "aria-label": label,
+        "aria-description": "The arrow keys go from message to message",
+      },
+      this.#list,
+    );
+    const clear = element("button.small", { type: "button" }, "Clear");
+    this.node = element(
+      "section.log-view",
+      { "aria-label": label },
+      element("div.log-tools", this.#direction, this.#text, this.#pause, clear),
+      this.#box,
+      this.#note,
+    );
     this.#direction.onchange = () => this.#refill();
     this.#text.oninput = () => this.#refill();
     this.#pause.onclick = () => this.#togglePause();
@@ -47,16 +74,29 @@ export class LogView {
       connection.clear();
       this.#refill();
     };
-    this.#list.onscroll = () => {
-      this.#follows = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < NEAR_END_PX;
+    this.#box.onscroll = () => {
+      this.#follows = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < NEAR_END_PX;
     };
+    this.#box.onkeydown = (event) => this.#walk(event);
     connection.addEventListener("entry", () => this.#schedule());
     this.#schedule();
   }
 
   /** The log was out of sight, where it cannot scroll. */
   returned() {
-    if (this.#follows) this.#list.scrollTop = this.#list.scrollHeight;
+    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
+  }
+
+  /** The arrow keys go from message to message: with the tabulator there would be a thousand stops. */
+  #walk(event) {
+    const lines = [...this.#list.querySelectorAll("summary")];
+    const at = lines.indexOf(document.activeElement);
+    if (at < 0 && document.activeElement !== this.#box) return; // within a message that is open
+    const targets = { ArrowDown: at + 1, ArrowUp: at < 0 ? lines.length - 1 : at - 1, Home: 0, End: lines.length - 1 };
+    const target = lines[targets[event.key]];
+    if (!target) return;
+    event.preventDefault();
+    target.focus();
   }
 
   #schedule() {
@@ -91,7 +131,7 @@ export class LogView {
       this.#append(fresh);
       this.#drop(entries[0]?.number ?? Infinity);
       this.#shownTo = entries.at(-1)?.number ?? this.#shownTo;
-      if (this.#follows) this.#list.scrollTop = this.#list.scrollHeight;
+      if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
     }
     this.#say(entries);
   }
@@ -131,7 +171,9 @@ export class LogView {
       this.#rows.size === looked ? all : `${this.#rows.size} of ${all}`,
       waiting > 0 && `${waiting} more while paused`,
       letGo > 0 && `${letGo} older let go`,
-    ].filter(Boolean).join(" · ");
+    ]
+      .filter(Boolean)
+      .join(" · ");
     if (this.#note.textContent !== words) this.#note.textContent = words;
   }
 
@@ -141,29 +183,37 @@ export class LogView {
     const isError = known.value?.type === "error";
     const summary = [
       element("time", { dateTime: time.toISOString() }, clock(time)),
-      element("span", { className: "arrow", "aria-hidden": "true" }, ARROWS[direction]),
-      element("span", { className: "visually-hidden" }, WORDS[direction]),
-      known.name && element("span", { className: "message-name" }, known.name),
-      element("span", { className: "preview" }, preview(data)),
-      element("span", { className: "gap", title: gaps(entry) }, `+${span(entry.sincePrevious)}`),
+      element("span.arrow", { "aria-hidden": "true" }, ARROWS[direction]),
+      element("span.visually-hidden", WORDS[direction]),
+      known.name && element("span.message-name", known.name),
+      element("span.preview", preview(data)),
+      element("span.gap", { title: gaps(entry) }, `+${span(entry.sincePrevious)}`),
     ];
-    const line = element("li", { className: direction, dataset: { name: known.name, ...(isError ? { error: "" } : {}) } });
-    if (direction === "event") line.append(element("p", { className: "line" }, summary));
+    const line = element(`li.${direction}`, { dataset: { name: known.name, ...(isError ? { error: "" } : {}) } });
+    if (direction === "event") line.append(element("p.line", summary));
     else line.append(this.#expandable(entry, known, summary));
     return line;
   }
 
   #expandable(entry, known, summary) {
-    const details = element("details", {}, element("summary", { className: "line" }, summary));
+    const details = element("details", element("summary.line", { tabIndex: -1 }, summary));
     details.ontoggle = () => {
       if (!details.open || details.childElementCount > 1) return;
       const shown = full(entry.data, known);
-      const again = element("button", { type: "button", className: "small" }, "Edit and send again");
+      const again = element("button.small", { type: "button" }, "Edit and send again");
       again.onclick = () => this.#again(entry.data);
-      details.append(element("div", { className: "full" },
-        element("pre", { tabIndex: 0, "aria-label": "The message in full" }, shown),
-        element("p", { className: "hint" }, gaps(entry), " · ", size(entry.data)),
-        element("div", { className: "actions" }, copyButton("Copy", () => shown), entry.direction === "sent" && again)));
+      details.append(
+        element(
+          "div.full",
+          element("pre", { tabIndex: 0, "aria-label": "The message in full" }, shown),
+          element("p.hint", gaps(entry), " · ", size(entry.data)),
+          element(
+            "div.actions",
+            copyButton("Copy", () => shown),
+            entry.direction === "sent" && again,
+          ),
+        ),
+      );
     };
     return details;
   }
@@ -171,7 +221,8 @@ export class LogView {
 
 function clock(time) {
   const part = (value, length = 2) => String(value).padStart(length, "0");
-  return `${part(time.getHours())}:${part(time.getMinutes())}:${part(time.getSeconds())}.${part(time.getMilliseconds(), 3)}`;
+  const seconds = `${part(time.getSeconds())}.${part(time.getMilliseconds(), 3)}`;
+  return `${part(time.getHours())}:${part(time.getMinutes())}:${seconds}`;
 }
 
 function gaps({ sincePrevious, sinceSent }) {
@@ -187,10 +238,6 @@ function preview(data) {
 function full(data, { value }) {
   if (typeof data !== "string") return hex(data);
   return value === undefined ? data : prettyJson(data);
-}
-
-function hex(bytes) {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
 
 function size(data) {

@@ -8,21 +8,37 @@ export class Navigation {
   onfilter = () => {};
   #entries;
   #tag = "";
-  #search = element("input", { type: "search", id: newId("search"), placeholder: "Search", autocomplete: "off", spellcheck: false });
-  #tags = element("div", { className: "tags", role: "group", "aria-label": "Tags" });
-  #list = element("div", { className: "groups" });
-  #found = element("p", { className: "quiet found", role: "status" });
-  #connections = element("div", { className: "groups" });
+  #search = element("input", {
+    type: "search",
+    id: newId("search"),
+    placeholder: "Search",
+    autocomplete: "off",
+    spellcheck: false,
+  });
+  #tags = element("div.tags", { role: "group", "aria-label": "Tags" });
+  #list = element("div.groups");
+  #found = element("p.quiet.found", { role: "status" });
+  #connections = element("div.groups");
   #current = "";
 
   constructor(node, entries) {
     this.#entries = entries;
     const names = [...new Set(entries.flatMap(({ tags }) => tags))].sort((one, other) => one.localeCompare(other));
     const isLong = entries.length >= MANY || names.length > 1;
-    fill(node, isLong && element("div", { className: "search" }, element("label", { htmlFor: this.#search.id, className: "visually-hidden" }, "Search"), this.#search),
-      names.length > 1 && this.#tags, this.#found, this.#list, this.#connections);
+    fill(
+      node,
+      isLong &&
+        element("div.search", element("label.visually-hidden", { htmlFor: this.#search.id }, "Search"), this.#search),
+      names.length > 1 && this.#tags,
+      this.#found,
+      this.#list,
+      this.#connections,
+    );
     this.#search.oninput = () => this.#show();
-    fill(this.#tags, names.map((name) => this.#tagButton(name)));
+    fill(
+      this.#tags,
+      names.map((name) => this.#tagButton(name)),
+    );
     this.#show();
   }
 
@@ -39,16 +55,34 @@ export class Navigation {
 
   /** Show which connections there are. */
   connections(panels) {
-    fill(this.#connections, panels.length > 0 && element("h2", {}, "Connections"), panels.length > 0 && element("ul", {}, panels.map((panel) => element("li", {},
-      element("a", { href: `#${panel.entry.key}/try`, className: "connection", dataset: { state: panel.state } },
-        element("span", { className: "dot", "aria-hidden": "true" }), element("span", {}, panel.name), element("span", { className: "quiet" }, panel.entry.title))))));
+    fill(
+      this.#connections,
+      panels.length > 0 && element("h2", "Connections"),
+      panels.length > 0 &&
+        element(
+          "ul",
+          panels.map((panel) =>
+            element(
+              "li",
+              element(
+                "a.connection",
+                { href: `#${panel.entry.key}/try`, dataset: { state: panel.state } },
+                element("span.dot", { "aria-hidden": "true" }),
+                element("span", panel.name),
+                element("span.quiet", panel.entry.title),
+              ),
+            ),
+          ),
+        ),
+    );
   }
 
   #tagButton(name) {
-    const button = element("button", { type: "button", className: "tag", "aria-pressed": "false" }, name);
+    const button = element("button.tag", { type: "button", "aria-pressed": "false" }, name);
     button.onclick = () => {
       this.#tag = this.#tag === name ? "" : name;
-      for (const one of this.#tags.children) one.setAttribute("aria-pressed", String(one === button && this.#tag !== ""));
+      for (const one of this.#tags.children)
+        one.setAttribute("aria-pressed", String(one === button && this.#tag !== ""));
       this.#show();
     };
     return button;
@@ -65,10 +99,25 @@ export class Navigation {
 
   #show() {
     const found = this.#entries.filter((entry) => this.finds(entry));
-    fill(this.#list, group("Endpoints", found.filter(({ kind }) => kind === "endpoint"), this.#current),
-      group("Channels", found.filter(({ kind }) => kind === "channel"), this.#current));
+    fill(
+      this.#list,
+      group(
+        "Endpoints",
+        found.filter(({ kind }) => kind === "endpoint"),
+        this.#current,
+      ),
+      group(
+        "Channels",
+        found.filter(({ kind }) => kind === "channel"),
+        this.#current,
+      ),
+    );
     const isFiltered = this.#wanted !== "" || this.#tag !== "";
-    this.#found.textContent = isFiltered ? (found.length ? `${found.length} of ${this.#entries.length}` : "Nothing is found.") : "";
+    this.#found.textContent = isFiltered
+      ? found.length
+        ? `${found.length} of ${this.#entries.length}`
+        : "Nothing is found."
+      : "";
     this.onfilter();
   }
 }
@@ -76,19 +125,38 @@ export class Navigation {
 /** What the search looks at. */
 function words(entry) {
   const messages = [...entry.sent, ...entry.received].map(({ title }) => title);
-  return [entry.key, entry.title, entry.address, entry.summary, entry.description, ...entry.tags, ...messages].join("\n").toLowerCase();
+  return [entry.key, entry.title, entry.address, entry.summary, entry.description, ...entry.tags, ...messages]
+    .join("\n")
+    .toLowerCase();
 }
 
 function group(title, entries, current) {
   if (entries.length === 0) return null;
-  return [element("h2", {}, title), element("ul", {}, entries.map((entry) => {
-    const link = element("a", { href: `#${entry.key}` }, element("code", {}, addressNodes(entry.address)), element("span", { className: "quiet" }, entry.summary || (entry.title === entry.address ? "" : entry.title)));
-    if (entry.key === current) link.setAttribute("aria-current", "page");
-    return element("li", {}, link);
-  }))];
+  return [
+    element("h2", title),
+    element(
+      "ul",
+      entries.map((entry) => {
+        const link = element(
+          "a",
+          { href: `#${entry.key}` },
+          element("code", addressNodes(entry.address)),
+          element("span.quiet", entry.summary || (entry.title === entry.address ? "" : entry.title)),
+        );
+        if (entry.key === current) link.setAttribute("aria-current", "page");
+        return element("li", link);
+      }),
+    ),
+  ];
 }
 
 /** An address with places to break it, and its parameters set off. */
 export function addressNodes(address) {
-  return address.split(/(\{[^{}]+\})/).map((part) => (part.startsWith("{") ? element("span", { className: "parameter" }, part) : part.split(/(?<=[/:])/).flatMap((piece, index) => (index ? [element("wbr"), piece] : [piece]))));
+  return address
+    .split(/(\{[^{}]+\})/)
+    .map((part) =>
+      part.startsWith("{")
+        ? element("span.parameter", part)
+        : part.split(/(?<=[/:])/).flatMap((piece, index) => (index ? [element("wbr"), piece] : [piece])),
+    );
 }

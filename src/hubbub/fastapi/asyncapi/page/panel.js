@@ -10,10 +10,10 @@ import { closeMeaning } from "./words.js";
 const STATES = { connecting: "Connecting…", open: "Open", closing: "Closing…", closed: "Closed" };
 
 export class Panel extends EventTarget {
-  #state = element("span", { className: "state" });
-  #end = element("div", { className: "end" });
-  #status = element("p", { className: "visually-hidden", role: "status" });
-  #button = element("button", { type: "button", className: "small" });
+  #state = element("span.state");
+  #end = element("div.end");
+  #status = element("p.visually-hidden", { role: "status" });
+  #button = element("button.small", { type: "button" });
   #composer;
   #view;
 
@@ -29,16 +29,25 @@ export class Panel extends EventTarget {
     const recognise = { sent: recogniser(schemas, entry.sent), received: recogniser(schemas, entry.received) };
     this.#view = new LogView(this.connection, `Log of ${this.name}`, recognise, (data) => this.#composer.edit(data));
     const heading = newId("panel");
-    const remove = element("button", { type: "button", className: "remove", title: "Close and remove", "aria-label": `Close and remove ${this.name}` }, "×");
+    const remove = element(
+      "button.remove",
+      { type: "button", title: "Close and remove", "aria-label": `Close and remove ${this.name}` },
+      "×",
+    );
     remove.onclick = () => {
       this.connection.close();
       this.node.remove();
       this.dispatchEvent(new Event("removed"));
     };
-    this.node = element("section", { className: "panel card", "aria-labelledby": heading },
-      element("header", { className: "panel-head" }, element("h3", { id: heading, tabIndex: -1 }, this.name), this.#state, this.#button, remove),
-      element("p", { className: "address" }, shownAddress(request.url, entry)), this.#status, this.#end,
-      element("div", { className: "panel-body" }, element("div", { className: "writing" }, this.#composer.node, code.node), this.#view.node));
+    this.node = element(
+      "section.panel.card",
+      { "aria-labelledby": heading },
+      element("header.panel-head", element("h2", { id: heading }, this.name), this.#state, this.#button, remove),
+      element("p.address", shownAddress(request.url, entry)),
+      this.#status,
+      this.#end,
+      element("div.panel-body", element("div.writing", this.#composer.node, code.node), this.#view.node),
+    );
     this.connection.addEventListener("state", () => this.#show());
     this.connection.connect();
   }
@@ -61,22 +70,35 @@ export class Panel extends EventTarget {
     this.#button.setAttribute("aria-label", `${this.#button.textContent}: ${this.name}`);
     this.#button.onclick = () => (isOver ? this.connection.connect() : this.connection.close());
     fill(this.#end, isOver && this.#farewell(end));
-    this.#status.textContent = `${this.name}: ${this.#state.textContent}${end ? `, code ${end.code} ${end.reason}` : ""}`;
+    const ending = end ? `, code ${end.code} ${end.reason}`.trimEnd() : "";
+    this.#status.textContent = `${this.name}: ${this.#state.textContent}${ending}`;
     this.dispatchEvent(new Event("state"));
   }
 
   #farewell({ code, reason, opened }) {
     if (!opened) return refused(this.entry);
-    return element("p", { className: "notice" }, element("strong", {}, `${code}${reason ? ` ${reason}` : ""}`), " ", closeMeaning(code, reason, this.entry.closeCodes));
+    return element(
+      "p.notice",
+      element("strong", `${code}${reason ? ` ${reason}` : ""}`),
+      " ",
+      closeMeaning(code, reason, this.entry.closeCodes),
+    );
   }
 }
 
 /** A browser does not tell a page why a handshake failed. The document tells what may have been. */
 function refused({ refusals }) {
-  const items = refusals.map(({ status, description }) => element("li", {}, element("strong", {}, String(status)), ` ${description ?? ""}`));
-  return element("div", { className: "notice bad" },
-    element("p", {}, "The handshake failed. A browser does not tell a page why; the network view of its developer tools does."),
-    items.length > 0 && element("details", {}, element("summary", {}, "How this endpoint refuses"), element("ul", { className: "plain" }, items)));
+  const items = refusals.map(({ status, description }) =>
+    element("li", element("strong", String(status)), ` ${description ?? ""}`),
+  );
+  return element(
+    "div.notice.bad",
+    element(
+      "p",
+      "The handshake failed. A browser does not tell a page why; the network view of its developer tools does.",
+    ),
+    items.length > 0 && element("details", element("summary", "How this endpoint refuses"), element("ul.plain", items)),
+  );
 }
 
 /** The address without what the reader knows already; a secret in it is not shown. */

@@ -7,6 +7,11 @@
 const TOKENS = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
 const STEP = "  ";
 
+/** Whether there is a whole number in it that JavaScript, and so a form, would change. */
+export function hasInexactNumber(text) {
+  return (text.match(TOKENS) ?? []).some((token) => /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)));
+}
+
 export function prettyJson(text) {
   const tokens = text.match(TOKENS) ?? [];
   let depth = 0;

@@ -9,9 +9,9 @@ const DEEPEST = 3;
  * is JSON. Fixed values (such as `"type": "say"`) decide; among messages without any, the first whose schema fits.
  */
 export function recogniser(schemas, messages) {
-  const known = messages.filter((message) => message.format === "json").map((message) => ({
-    ...message, marks: marksOf(schemas, message.schema),
-  }));
+  const known = messages
+    .filter((message) => message.format === "json")
+    .map((message) => ({ ...message, marks: marksOf(schemas, message.schema) }));
   const marked = known.filter(({ marks }) => marks.length).sort((one, other) => other.marks.length - one.marks.length);
   const unmarked = known.filter(({ marks }) => marks.length === 0);
   const named = (format) => messages.find((message) => message.format === format)?.title ?? "";
@@ -24,8 +24,9 @@ export function recogniser(schemas, messages) {
     } catch {
       return { name: named("text") };
     }
-    const found = marked.find(({ marks }) => marks.every(([path, mark]) => at(value, path) === mark))
-      ?? unmarked.find(({ schema }) => faultsOf(schemas, schema, value).length === 0);
+    const found =
+      marked.find(({ marks }) => marks.every(([path, mark]) => at(value, path) === mark)) ??
+      unmarked.find(({ schema }) => faultsOf(schemas, schema, value).length === 0);
     return { name: found?.title ?? named("text"), value };
   };
 }

@@ -8,12 +8,20 @@ import { bytes, count, invalidInWords, limitInWords, policyInWords, seconds } fr
 const OPEN_AT_MOST = 3;
 
 export function referenceView(schemas, entry) {
-  return element("div", { className: "reference" },
+  return element(
+    "div.reference",
     parameterSection(schemas, entry),
     messageSection(schemas, entry),
-    element("div", { className: "facts" },
-      element("div", {}, section("Limits", facts(entry)), section("Refusals of the handshake", codes("Status", entry.refusals, "status", "limit"))),
-      element("div", {}, section("Close codes", codes("Code", entry.closeCodes, "code", "reason")))));
+    element(
+      "div.facts",
+      element(
+        "div",
+        section("Limits", facts(entry)),
+        section("Refusals of the handshake", codes("Status", entry.refusals, "status", "limit")),
+      ),
+      element("div", section("Close codes", codes("Code", entry.closeCodes, "code", "reason"))),
+    ),
+  );
 }
 
 /** A heading and what stands below it; nothing if there is nothing. */
@@ -21,64 +29,114 @@ function section(title, ...children) {
   const present = children.flat().filter(Boolean);
   if (present.length === 0) return null;
   const id = newId("section");
-  return element("section", { className: "section", "aria-labelledby": id }, element("h3", { id }, title), present);
+  return element("section.section", { "aria-labelledby": id }, element("h2", { id }, title), present);
 }
 
 function parameterSection(schemas, { parameters, credentials }) {
   const rows = parameters.map((parameter) => parameterRow(schemas, parameter));
-  const proofs = credentials.map(({ title, name, place, prefix, description }) => element("li", { className: "row" },
-    element("span", { className: "field-line" }, element("code", { className: "name" }, name), element("span", { className: "type" }, title),
-      element("span", { className: "place" }, place), element("span", { className: "place" }, "security")),
-    element("div", {}, description && element("p", {}, inline(description)),
-      prefix && element("p", { className: "hint" }, `sent as ${prefix.trim()}`),
-      place !== "query" && element("p", { className: "hint" }, "A browser cannot send it with a WebSocket; the code to copy does."))));
+  const proofs = credentials.map(({ title, name, place, prefix, description }) =>
+    element(
+      "li.row",
+      element(
+        "span.field-line",
+        element("code.name", name),
+        element("span.type", title),
+        element("span.place", place),
+        element("span.place", "security"),
+      ),
+      element(
+        "div",
+        description && element("p", inline(description)),
+        prefix && element("p.hint", `sent as ${prefix.trim()}`),
+        place !== "query" && element("p.hint", "A browser cannot send it with a WebSocket; the code to copy does."),
+      ),
+    ),
+  );
   if (rows.length + proofs.length === 0) return null;
-  return section("Parameters", element("ul", { className: "card rows" }, rows, proofs));
+  return section("Parameters", element("ul.card.rows", rows, proofs));
 }
 
 function parameterRow(schemas, { name, place, schema, required, slashes }) {
   const resolved = schemas.resolve(schema);
   const words = [...schemas.constraints(schema), ...(slashes ? ["may have slashes"] : [])];
-  return element("li", { className: "row" },
-    element("span", { className: "field-line" },
-      element("code", { className: "name" }, name), element("span", { className: "type" }, schemas.typeName(schema)),
-      required && element("span", { className: "required" }, "required"), element("span", { className: "place" }, place)),
-    element("div", {}, resolved.description && element("p", {}, inline(resolved.description)),
-      words.length > 0 && element("p", { className: "hint" }, words.join(" · ")),
-      resolved.examples?.length && element("p", { className: "hint" }, "for example ", element("code", {}, resolved.examples.map(String).join(", ")))));
+  return element(
+    "li.row",
+    element(
+      "span.field-line",
+      element("code.name", name),
+      element("span.type", schemas.typeName(schema)),
+      required && element("span.required", "required"),
+      element("span.place", place),
+    ),
+    element(
+      "div",
+      resolved.description && element("p", inline(resolved.description)),
+      words.length > 0 && element("p.hint", words.join(" · ")),
+      resolved.examples?.length &&
+        element("p.hint", "for example ", element("code", resolved.examples.map(String).join(", "))),
+    ),
+  );
 }
 
 function messageSection(schemas, entry) {
   const isChannel = entry.kind === "channel";
   const labels = isChannel ? ["What may be published", "What is heard"] : ["Client sends", "Client receives"];
-  return element("div", { className: "directions" },
+  return element(
+    "div.directions",
     direction(schemas, labels[0], "sent", entry.sent, invalidInWords(entry.onInvalid)),
-    direction(schemas, labels[1], "received", entry.received, ""));
+    direction(schemas, labels[1], "received", entry.received, ""),
+  );
 }
 
 function direction(schemas, title, name, messages, note) {
   const id = newId("direction");
   const isShort = messages.length <= OPEN_AT_MOST;
-  return element("section", { className: `section ${name}`, "aria-labelledby": id },
-    element("h3", { id }, element("span", { className: "arrow", "aria-hidden": "true" }, name === "sent" ? "↑" : "↓"), title),
-    note && element("p", { className: "hint" }, note),
-    messages.length === 0 && element("p", { className: "quiet" }, "No message is declared."),
-    messages.map((message) => messageCard(schemas, message, isShort)));
+  return element(
+    `section.section.${name}`,
+    { "aria-labelledby": id },
+    element("h2", { id }, element("span.arrow", { "aria-hidden": "true" }, name === "sent" ? "↑" : "↓"), title),
+    note && element("p.hint", note),
+    messages.length === 0 && element("p.quiet", "No message is declared."),
+    messages.map((message) => messageCard(schemas, message, isShort)),
+  );
 }
 
 function messageCard(schemas, message, isOpen) {
-  const example = exampleOfMessage(schemas, message);
-  const text = message.format === "json" ? JSON.stringify(example, null, 2) : String(example);
-  const details = element("details", { className: "message card", open: isOpen },
-    element("summary", {}, element("span", { className: "message-name" }, message.title), element("code", { className: "signature" }, signature(schemas, message))));
+  const examples = message.examples.length ? message.examples : [exampleOfMessage(schemas, message)];
+  const texts = examples.map((example) =>
+    message.format === "json" ? JSON.stringify(example, null, 2) : String(example),
+  );
+  const details = element(
+    "details.message.card",
+    { open: isOpen },
+    element(
+      "summary",
+      element("span.message-name", message.title),
+      element("code.signature", signature(schemas, message)),
+    ),
+  );
   const show = () => {
     if (!details.open || details.childElementCount > 1) return;
-    details.append(element("div", { className: "message-body" },
-      prose(message.summary), prose(message.description),
-      message.format === "json" && schemaView(schemas, message.schema),
-      message.format !== "binary" && element("div", { className: "example" },
-        element("div", { className: "example-head" }, element("span", { className: "quiet" }, "Example"), copyButton("Copy", () => text)),
-        element("pre", { tabIndex: 0, "aria-label": `Example of ${message.title}` }, text))));
+    details.append(
+      element(
+        "div.message-body",
+        prose(message.summary),
+        prose(message.description),
+        message.format === "json" && schemaView(schemas, message.schema),
+        message.format !== "binary" &&
+          texts.map((text) =>
+            element(
+              "div.example",
+              element(
+                "div.example-head",
+                element("span.quiet", "Example"),
+                copyButton("Copy", () => text),
+              ),
+              element("pre", { tabIndex: 0, "aria-label": `Example of ${message.title}` }, text),
+            ),
+          ),
+      ),
+    );
   };
   details.ontoggle = show;
   show();
@@ -87,20 +145,36 @@ function messageCard(schemas, message, isOpen) {
 
 function facts({ limits, outbox, history, presence, policy }) {
   const lines = Object.entries(limits).map(([name, value]) => limitInWords(name, value));
-  if (outbox?.bytes) lines.push(["Waiting for a slow client", `${bytes(outbox.bytes)}, then ${policyInWords(outbox.policy)}`]);
+  if (outbox?.bytes)
+    lines.push(["Waiting for a slow client", `${bytes(outbox.bytes)}, then ${policyInWords(outbox.policy)}`]);
   if (policy) lines.push(["For a slow client", policyInWords(policy)]);
   if (history) lines.push(["History", `${count(history.size)} publications for ${seconds(history.ttl_s)}`]);
   if (presence) lines.push(["Presence", `who leaves is missed after ${seconds(presence.grace_s)}`]);
   if (lines.length === 0) return null;
-  return element("dl", { className: "card facts-list" }, lines.map(([label, value]) => element("div", {}, element("dt", {}, label), element("dd", {}, value))));
+  return element(
+    "dl.card.facts-list",
+    lines.map(([label, value]) => element("div", element("dt", label), element("dd", value))),
+  );
 }
 
 /** A table of codes, each with what it means and the word that goes with it. */
 function codes(head, list, number, word) {
   if (list.length === 0) return null;
-  return element("div", { className: "card" }, element("table", {},
-    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, head), element("th", { scope: "col" }, "When"))),
-    element("tbody", {}, list.map((one) => element("tr", {}, element("td", {}, String(one[number])),
-      element("td", {}, one.description ?? "", one[word] && [" ", element("code", { className: "word" }, one[word])]))))));
+  return element(
+    "div.card",
+    element(
+      "table",
+      element("thead", element("tr", element("th", { scope: "col" }, head), element("th", { scope: "col" }, "When"))),
+      element(
+        "tbody",
+        list.map((one) =>
+          element(
+            "tr",
+            element("td", String(one[number])),
+            element("td", one.description ?? "", one[word] && [" ", element("code.word", one[word])]),
+          ),
+        ),
+      ),
+    ),
+  );
 }
-

@@ -1,4 +1,6 @@
-/** What a JSON Schema is, once its references are followed: its kind, its alternatives, its name, its constraints in words. */
+/** What a JSON Schema is, once its references are followed: kind, alternatives, name, and constraints in words. */
+
+const TYPES = new Set(["string", "integer", "number", "boolean", "null"]);
 
 export class Schemas {
   constructor(document) {
@@ -15,7 +17,7 @@ export class Schemas {
     return value ?? {};
   }
 
-  /** A schema without reference, `allOf` and list of types. What stands beside a reference is about this place: it wins. */
+  /** A schema without reference, `allOf` and list of types. What stands beside a reference is nearer: it wins. */
   resolve(schema) {
     if (schema === false) return { not: {} };
     if (schema === null || typeof schema !== "object") return {};
@@ -42,7 +44,7 @@ export class Schemas {
     if (resolved.properties) return "object";
     if (resolved.type === "object") return isSchema(resolved.additionalProperties) ? "map" : "any";
     if (resolved.type === "array" || resolved.items || resolved.prefixItems) return "array";
-    return resolved.type ?? "any";
+    return TYPES.has(resolved.type) ? resolved.type : "any";
   }
 
   /** The choices of a union; a schema that is none is its own only choice. Unions within unions are opened. */
@@ -58,14 +60,22 @@ export class Schemas {
     const resolved = this.resolve(schema);
     if (depth > 3) return "…";
     switch (this.kind(schema)) {
-      case "const": return JSON.stringify(resolved.const);
-      case "enum": return resolved.title && schema.$ref ? resolved.title : typesOf(resolved.enum);
-      case "union": return this.#unionName(resolved, schema, depth);
-      case "map": return `map of ${this.typeName(resolved.additionalProperties, depth + 1)}`;
-      case "array": return this.#arrayName(resolved, depth);
-      case "object": return resolved.title || nameOf(schema.$ref) || "object";
-      case "any": return resolved.type === "object" ? "object" : "anything";
-      default: return resolved.format && resolved.type === "string" ? resolved.format : resolved.type;
+      case "const":
+        return JSON.stringify(resolved.const);
+      case "enum":
+        return resolved.title && schema.$ref ? resolved.title : typesOf(resolved.enum);
+      case "union":
+        return this.#unionName(resolved, schema, depth);
+      case "map":
+        return `map of ${this.typeName(resolved.additionalProperties, depth + 1)}`;
+      case "array":
+        return this.#arrayName(resolved, depth);
+      case "object":
+        return resolved.title || typeNameOf(schema.$ref) || "object";
+      case "any":
+        return resolved.type === "object" ? "object" : "anything";
+      default:
+        return resolved.format && resolved.type === "string" ? resolved.format : resolved.type;
     }
   }
 
@@ -79,7 +89,7 @@ export class Schemas {
   }
 
   #unionName(resolved, schema, depth) {
-    if (depth > 0 && schema.$ref) return resolved.title || nameOf(schema.$ref);
+    if (depth > 0 && schema.$ref) return resolved.title || typeNameOf(schema.$ref);
     return [...new Set(this.alternatives(resolved).map((choice) => this.typeName(choice, depth + 1)))].join(" or ");
   }
 
@@ -125,6 +135,11 @@ export function nameOf(reference = "") {
   return unescaped(reference.split("/").pop());
 }
 
+/** The name of a type that has no title. Pydantic tells what is taken from what is given, where the two differ. */
+function typeNameOf(reference) {
+  return nameOf(reference).replace(/-(Input|Output)$/, "");
+}
+
 function typesOf(values) {
   return [...new Set(values.map((value) => (value === null ? "null" : typeof value)))].join(" or ");
 }
@@ -153,7 +168,8 @@ function constraintsOf(schema) {
   if (schema.pattern !== undefined) words.push(`matches ${schema.pattern}`);
   if (schema.uniqueItems) words.push("no item twice");
   if (schema.enum) words.push(`one of ${schema.enum.map((value) => JSON.stringify(value)).join(", ")}`);
-  if ((schema.default ?? null) !== null && !("const" in schema)) words.push(`default ${JSON.stringify(schema.default)}`);
+  if ((schema.default ?? null) !== null && !("const" in schema))
+    words.push(`default ${JSON.stringify(schema.default)}`);
   if (schema.additionalProperties === false) words.push("no other fields");
   return words;
 }

@@ -27,7 +27,7 @@ export class Trials extends EventTarget {
   }
 
   #make(entry) {
-    const list = element("div", { className: "panels" });
+    const list = element("div.panels");
     const form = new HandshakeForm(this.schemas, entry, this.root, (request) => {
       this.#number += 1;
       const panel = new Panel(this.schemas, entry, request, this.#number);
@@ -42,7 +42,7 @@ export class Trials extends EventTarget {
       });
       this.#changed();
     });
-    return element("div", { className: "trial" }, form.node, list);
+    return element("div.trial", form.node, list);
   }
 
   #changed() {

@@ -16,19 +16,29 @@ export function faultsOf(schemas, schema, value, path = []) {
   if (schema === false) return [{ path, message: "must not be there" }];
   const resolved = schemas.resolve(schema);
   switch (schemas.kind(schema)) {
-    case "const": return same(resolved.const, value) ? [] : [{ path, message: `must be ${JSON.stringify(resolved.const)}` }];
-    case "enum": return resolved.enum.some((one) => same(one, value)) ? [] : [{ path, message: `must be one of ${list(resolved.enum)}` }];
-    case "union": return unionFaults(schemas, schema, value, path);
-    case "object": case "map": return objectFaults(schemas, resolved, value, path);
-    case "array": return arrayFaults(schemas, resolved, value, path);
-    default: return scalarFaults(resolved, value).map((message) => ({ path, message }));
+    case "const":
+      return same(resolved.const, value) ? [] : [{ path, message: `must be ${JSON.stringify(resolved.const)}` }];
+    case "enum":
+      return resolved.enum.some((one) => same(one, value))
+        ? []
+        : [{ path, message: `must be one of ${list(resolved.enum)}` }];
+    case "union":
+      return unionFaults(schemas, schema, value, path);
+    case "object":
+    case "map":
+      return objectFaults(schemas, resolved, value, path);
+    case "array":
+      return arrayFaults(schemas, resolved, value, path);
+    default:
+      return scalarFaults(resolved, value).map((message) => ({ path, message }));
   }
 }
 
-/** What is wrong with the text of a parameter, or null. The text stands for a value of the schema's type, as in a URL. */
+/** What is wrong with the text of a parameter, or null. It stands for a value of the schema's type, as in a URL. */
 export function parameterFault(schemas, { schema, required, place, slashes }, text) {
   if (text === "") return required ? "is required" : null;
-  if (place === "path" && text.split("/").some((part) => /^\.{1,2}$/.test(part))) return "cannot be a dot or two: a URL has a meaning of its own for them";
+  if (place === "path" && text.split("/").some((part) => /^\.{1,2}$/.test(part)))
+    return "cannot be a dot or two: a URL has a meaning of its own for them";
   if (place === "path" && !slashes && text.includes("/")) return "cannot have a slash";
   if (place === "header" && /[\r\n]/.test(text)) return "cannot have a line break";
   if (isList(schemas, schema)) {
@@ -46,7 +56,8 @@ export function isList(schemas, schema) {
 }
 
 function textFault(schemas, schema, text) {
-  const faults = schemas.alternatives(schema)
+  const faults = schemas
+    .alternatives(schema)
     .filter((choice) => schemas.kind(choice) !== "null")
     .map((choice) => faultsOf(schemas, choice, fromText(schemas, choice, text)));
   return faults.length === 0 || faults.some((some) => some.length === 0) ? null : faults[0][0].message;
@@ -56,8 +67,10 @@ function fromText(schemas, schema, text) {
   const resolved = schemas.resolve(schema);
   const sample = resolved.const ?? resolved.enum?.[0];
   const type = resolved.type ?? (sample === undefined ? "string" : typeof sample);
-  if (type === "integer" || type === "number") return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
-  if (type === "boolean") return /^(true|1|on|yes|t|y)$/i.test(text) ? true : /^(false|0|off|no|f|n)$/i.test(text) ? false : text;
+  if (type === "integer" || type === "number")
+    return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
+  if (type === "boolean")
+    return /^(true|1|on|yes|t|y)$/i.test(text) ? true : /^(false|0|off|no|f|n)$/i.test(text) ? false : text;
   return text;
 }
 
@@ -66,11 +79,14 @@ function unionFaults(schemas, schema, value, path) {
   if (results.some((faults) => faults.length === 0)) return [];
   // The choice that comes nearest is most likely the one that was meant: faults deep inside are nearer than at the top.
   const depth = (faults) => Math.min(...faults.map((fault) => fault.path.length));
-  return results.reduce((best, faults) => (depth(faults) > depth(best) || (depth(faults) === depth(best) && faults.length < best.length) ? faults : best));
+  return results.reduce((best, faults) =>
+    depth(faults) > depth(best) || (depth(faults) === depth(best) && faults.length < best.length) ? faults : best,
+  );
 }
 
 function objectFaults(schemas, schema, value, path) {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return [{ path, message: "must be an object" }];
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    return [{ path, message: "must be an object" }];
   const { properties = {}, required = [], additionalProperties = true } = schema;
   const missing = required.filter((name) => !Object.hasOwn(value, name));
   return [
@@ -92,18 +108,28 @@ function arrayFaults(schemas, schema, value, path) {
   if (schema.uniqueItems && new Set(value.map((one) => JSON.stringify(one))).size < value.length) {
     faults.push({ path, message: "has an item twice" });
   }
-  return [...faults, ...value.flatMap((item, index) => faultsOf(schemas, prefixItems[index] ?? items, item, [...path, index]))];
+  return [
+    ...faults,
+    ...value.flatMap((item, index) => faultsOf(schemas, prefixItems[index] ?? items, item, [...path, index])),
+  ];
 }
 
 function scalarFaults(schema, value) {
   switch (schema.type) {
-    case "string": return typeof value === "string" ? stringFaults(schema, value) : ["must be a string"];
-    case "integer": return Number.isInteger(value) ? numberFaults(schema, value) : ["must be a whole number"];
-    case "number": return typeof value === "number" ? numberFaults(schema, value) : ["must be a number"];
-    case "boolean": return typeof value === "boolean" ? [] : ["must be true or false"];
-    case "null": return value === null ? [] : ["must be null"];
-    case "object": return typeof value === "object" && value !== null && !Array.isArray(value) ? [] : ["must be an object"];
-    default: return [];
+    case "string":
+      return typeof value === "string" ? stringFaults(schema, value) : ["must be a string"];
+    case "integer":
+      return Number.isInteger(value) ? numberFaults(schema, value) : ["must be a whole number"];
+    case "number":
+      return typeof value === "number" ? numberFaults(schema, value) : ["must be a number"];
+    case "boolean":
+      return typeof value === "boolean" ? [] : ["must be true or false"];
+    case "null":
+      return value === null ? [] : ["must be null"];
+    case "object":
+      return typeof value === "object" && value !== null && !Array.isArray(value) ? [] : ["must be an object"];
+    default:
+      return [];
   }
 }
 
