@@ -5,6 +5,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import NewPerson
 from tests.browser.server import ROOT, Server
 from tests.browser.test_game import collect
+from tests.browser.test_realtime import connect, last, send
 
 IMAGES = ROOT / "docs" / "images"
 VIEW = {"width": 1120, "height": 700}
@@ -66,3 +67,18 @@ def test_stream(person: NewPerson) -> None:
         if number == 17:
             page.reload()
     page.screenshot(path=IMAGES / "stream.png", animations="disabled")
+
+
+def test_realtime(person: NewPerson) -> None:
+    page = person(viewport={"width": 1280, "height": 1000}).open("/chat/realtime#chat/try")
+    ada = connect(page, room="kitchen", name="Ada")
+    bob = connect(page, 2, name="Bob")
+    bob.get_by_label("text", exact=True).fill("Tea?")
+    send(bob)
+    last(ada, "Envelope[Said]", "Tea?")
+    ada.get_by_label("Message", exact=True).select_option("Whisper")
+    ada.get_by_label("to", exact=True).fill("Bob")
+    ada.get_by_label("text", exact=True).fill("There is one slice of cake left")
+    send(ada)
+    last(bob, "Whispered", "one slice")
+    page.screenshot(path=IMAGES / "realtime.png", animations="disabled")
