@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -13,7 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, NewPerson
-from tests.browser.server import Server, serving
+from tests.browser.server import DEADLINE_S, Server, serving
 
 APPLICATION = "tests.browser.realtime_application:application"
 MARKUP = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
@@ -248,6 +249,7 @@ def test_two_connections_side_by_side(person: NewPerson) -> None:
     ada_link = navigation.get_by_role("link", name="Connection 1")
     expect(ada_link).to_have_attribute("data-state", "open")
     ada_link.click()
+    expect(ada.get_by_role("heading")).to_be_focused()
     last(ada, "Whispered", '"name":"Bob"')
 
     ada.get_by_role("button", name="Disconnect").click()
@@ -502,9 +504,13 @@ def run(program: str, count: int) -> list[str]:
         [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(count)]
-        process.terminate()
-    return lines
+        end = threading.Timer(DEADLINE_S, process.kill)
+        end.start()
+        try:
+            return [process.stdout.readline() for _ in range(count)]
+        finally:
+            end.cancel()
+            process.kill()
 
 
 def test_a_token_goes_where_its_scheme_says_and_is_not_shown(person: NewPerson) -> None:
@@ -628,6 +634,7 @@ def test_all_is_done_by_keyboard(person: NewPerson) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     tab_to(page.get_by_role("link", name="Try it"))
     page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Try it")).to_be_focused()
     tab_to(page.get_by_label("name", exact=True))
     page.keyboard.type("Ada")
     page.keyboard.press("Enter")

@@ -34,6 +34,9 @@ async def tea(connection: Annotated[Connection[Brew, Brew], Depends(hub)]): ...
 def make():
     return app
 """
+ODD = """
+    model_config = {"json_schema_extra": {"properties": [1]}}
+    sort:"""
 OPAQUE = """
 class Opaque: ...
 
@@ -131,11 +134,14 @@ def test_an_empty_application_is_said_to_be_empty(directory: Path, command: tupl
         (("schema", "main:hub"), 1, "hubbub: main:hub is a Hub, not an application."),
         (("schema", "broken:app"), 1, "hubbub: cannot import broken:app: ZeroDivisionError: division by zero"),
         (("schema", "main:app", "--server", "https://example.org"), 2, "Invalid value for --server"),
+        (("schema", "main:app", "--server", "ws://[x"), 2, "Invalid value for --server"),
         (("types", "main:app"), 2, "--typescript"),
+        (("types", "odd:app", "--typescript"), 1, "Look at its json_schema_extra."),
     ],
 )
 def test_a_mistake_is_one_message(directory: Path, arguments: tuple[str, ...], status: int, complaint: str) -> None:
     (directory / "broken.py").write_text("1 / 0", "utf-8")
+    (directory / "odd.py").write_text(APPLICATION.replace("    sort:", ODD), "utf-8")
     done = hubbub(directory, *arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert complaint in done.stderr

@@ -326,7 +326,7 @@ def a_chat() -> Document:
             },
             required=("name",),
         )
-        .endpoint("files", "/für/files/{path}", ("binary", "text"), ("binary", "text"), path={"path": "path"})
+        .endpoint("files", "/für/files/{path}", ("binary", "text"), ("binary", "text"), slashes=["path"])
         .endpoint("mixed", "/mixed", ("Say",), ("Said", "text"))
         .endpoint("feed", "/feed", ("text",), ("text",), query={"since": optional})
         .endpoint("room", "room:{room}", ("Say",), ("Said", "Left"), kind="channel")
@@ -377,7 +377,7 @@ def test_texts_and_bytes_are_left_as_they_are() -> None:
     assert call_in(text, "connectFiles") == (
         '{ address: "/f%C3%BCr/files/{path}", slashes: ["path"], sends: "data", receives: "data" }'
     )
-    assert call_in(text, "connectMixed") == '{ address: "/mixed", sends: "json", receives: "either" }'
+    assert call_in(text, "connectMixed") == '{ address: "/mixed", sends: "json", receives: "objects" }'
     assert declaration(text, "FeedSend").endswith("= string;")
     assert "  parameters: HubbubParameters<FeedParameters> = {},\n" in text
 
@@ -389,6 +389,7 @@ def test_texts_and_bytes_are_left_as_they_are() -> None:
         ([({"enum": ["ready", "steady"]}, TEXT)], "data", '"ready" | "steady"'),  # send("ready") is the text itself
         ([({"enum": ["red", "blue"]}, JSON)], "json", '"red" | "blue"'),  # an Enum is JSON, with quotes around it
         ([({"enum": ["ready"]}, TEXT), (NUMBER, JSON)], "either", '"ready" | number'),
+        ([(STRING, TEXT), (an_object(a=STRING), JSON)], "objects", "string | m1"),  # 1 is a text too, then
         ([({}, JSON)], "either", "unknown"),
         ([({"$ref": "#/components/schemas/Word"}, JSON)], "json", "Word"),
         ([], "data", "unknown"),

@@ -289,6 +289,38 @@ const scenarios = {
     assert.deepEqual([Socket.all.length, errors], [2, ["Error: undecided"]]);
   },
 
+  async "whatever onError does, it comes back"() {
+    const onError = () => {
+      throw new Error("worse");
+    };
+    const parameters = () => Promise.reject(new Error("no token"));
+    const told = console.error;
+    const worse = [];
+    console.error = (error) => worse.push(String(error));
+    try {
+      connection = client.connectChat(parameters, { onError });
+      await clock.pass(0);
+      await clock.pass(250);
+    } finally {
+      console.error = told;
+    }
+    assert.deepEqual([worse, connection.status.state], [["Error: worse", "Error: worse"], "waiting"]);
+  },
+
+  async "an attempt that cannot say where it was says so"() {
+    (await chat()).open();
+    for (const channel of ["room:a", "room:b"]) newest().hear({ channel, epoch: "e", offset: 1, recovered: true });
+    await comeBack();
+    assert.match(errors[0], /several channels were heard: give a function/);
+    assert.equal(new URL(newest().url).searchParams.has("since"), false);
+  },
+
+  async "where all JSON is objects, what else looks like JSON is a text"() {
+    (await start("connectMixed", {})).open();
+    for (const text of ["1", "null", '"x"', "ready", '{"a":1}']) newest().hearData(text);
+    assert.deepEqual(messages, ["1", "null", '"x"', "ready", { a: 1 }]);
+  },
+
   async "a message that only looks like a position is none"() {
     (await chat()).open();
     newest().hear({ channel: "room:a", epoch: "e", offset: 1, recovered: true });

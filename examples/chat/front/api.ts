@@ -235,7 +235,7 @@ interface HubbubEndpoint {
   slashes?: string[]; // the parameters of the path that may contain them
   resumes?: boolean; // whether it takes a position in the parameter `since`
   sends: "json" | "data";
-  receives: "json" | "data" | "either";
+  receives: "json" | "data" | "either" | "objects"; // where texts come beside JSON, and all JSON is objects
 }
 
 const HUBBUB_FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 3503];
@@ -249,7 +249,7 @@ function hubbubConnect<TSend, TReceive>(
   options: HubbubOptions<TReceive>,
 ): HubbubConnection<TSend> {
   const world: any = globalThis; // not every place has a location and the event "online"
-  const { firstDelayMs = 250, longestDelayMs = 10_000, onError = console.error } = options;
+  const { firstDelayMs = 250, longestDelayMs = 10_000 } = options;
   const Socket: new (url: string) => HubbubSocket = options.WebSocket ?? world.WebSocket;
   const root = new URL(options.url ?? "/", world.location?.href);
   const positions = new Map<string, string>();
@@ -258,6 +258,14 @@ function hubbubConnect<TSend, TReceive>(
   let socket: HubbubSocket | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt, or until a connection has held
   let attempts = 0;
+
+  function onError(error: unknown): void {
+    try {
+      (options.onError ?? console.error)(error);
+    } catch (worse) {
+      console.error(worse);
+    }
+  }
 
   // It may close the connection: nothing is done after it that takes another state for granted.
   function show(next: HubbubStatus): void {
@@ -277,6 +285,8 @@ function hubbubConnect<TSend, TReceive>(
       if (status.state === "closed") return;
       if (endpoint.resumes && positions.size === 1 && (!isAsked || given["since"] == null)) {
         [given["since"]] = positions.values();
+      } else if (endpoint.resumes && positions.size > 1 && !isAsked) {
+        onError(new Error("several channels were heard: give a function that makes the parameters from the positions"));
       }
       open(new Socket(hubbubAddress(root, endpoint, given)));
     } catch (error) {
@@ -303,7 +313,8 @@ function hubbubConnect<TSend, TReceive>(
       try {
         const parsed = JSON.parse(data);
         remember(Object(parsed));
-        if (endpoint.receives !== "data") message = parsed;
+        const isMeant = endpoint.receives === "objects" ? Object(parsed) === parsed : endpoint.receives !== "data";
+        if (isMeant) message = parsed;
       } catch (error) {
         if (endpoint.receives === "json") return onError(error);
       }
@@ -323,7 +334,8 @@ function hubbubConnect<TSend, TReceive>(
     const byDefault = code < 4000 && (!HUBBUB_FINAL.includes(code) || HUBBUB_FOR_NOW.includes(reason));
     attempts++;
     if (!decides({ code, reason, attempts }, byDefault)) return end(code, reason);
-    const delayMs = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
+    const doubled = firstDelayMs * 2 ** Math.min(attempts - 1, 30);
+    const delayMs = Math.min(longestDelayMs, doubled) * (0.5 + Math.random() / 2);
     timer = setTimeout(attempt, delayMs);
     show({ state: "waiting", code, reason, attempts, delayMs });
   }

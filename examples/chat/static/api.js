@@ -20,7 +20,7 @@ const HUBBUB_STEADY_MS = 5_000;
 const HUBBUB_OPEN = 1;
 function hubbubConnect(endpoint, parameters, options) {
     const world = globalThis; // not every place has a location and the event "online"
-    const { firstDelayMs = 250, longestDelayMs = 10_000, onError = console.error } = options;
+    const { firstDelayMs = 250, longestDelayMs = 10_000 } = options;
     const Socket = options.WebSocket ?? world.WebSocket;
     const root = new URL(options.url ?? "/", world.location?.href);
     const positions = new Map();
@@ -29,6 +29,14 @@ function hubbubConnect(endpoint, parameters, options) {
     let socket;
     let timer; // of the next attempt, or until a connection has held
     let attempts = 0;
+    function onError(error) {
+        try {
+            (options.onError ?? console.error)(error);
+        }
+        catch (worse) {
+            console.error(worse);
+        }
+    }
     // It may close the connection: nothing is done after it that takes another state for granted.
     function show(next) {
         status = next;
@@ -48,6 +56,9 @@ function hubbubConnect(endpoint, parameters, options) {
                 return;
             if (endpoint.resumes && positions.size === 1 && (!isAsked || given["since"] == null)) {
                 [given["since"]] = positions.values();
+            }
+            else if (endpoint.resumes && positions.size > 1 && !isAsked) {
+                onError(new Error("several channels were heard: give a function that makes the parameters from the positions"));
             }
             open(new Socket(hubbubAddress(root, endpoint, given)));
         }
@@ -74,7 +85,8 @@ function hubbubConnect(endpoint, parameters, options) {
             try {
                 const parsed = JSON.parse(data);
                 remember(Object(parsed));
-                if (endpoint.receives !== "data")
+                const isMeant = endpoint.receives === "objects" ? Object(parsed) === parsed : endpoint.receives !== "data";
+                if (isMeant)
                     message = parsed;
             }
             catch (error) {
@@ -98,7 +110,8 @@ function hubbubConnect(endpoint, parameters, options) {
         attempts++;
         if (!decides({ code, reason, attempts }, byDefault))
             return end(code, reason);
-        const delayMs = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
+        const doubled = firstDelayMs * 2 ** Math.min(attempts - 1, 30);
+        const delayMs = Math.min(longestDelayMs, doubled) * (0.5 + Math.random() / 2);
         timer = setTimeout(attempt, delayMs);
         show({ state: "waiting", code, reason, attempts, delayMs });
     }

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import uvicorn.importer
 from uvicorn.importer import ImportFromStringError, import_from_string
 
-__all__ = ("fail", "load", "say")
+__all__ = ("describe", "fail", "load", "say")
 
 _IMPORTERS = (__file__, importlib.__file__, uvicorn.importer.__file__)
 
@@ -38,10 +38,10 @@ def load(application: str, *, makes_it: bool = False, hint: str = "", with_trace
     except Exception as error:
         if with_traceback:
             traceback.print_exc()
-        fail(" ".join((f"cannot import {application}: {_describe(error)}.", hint)).strip())
+        fail(" ".join((f"cannot import {application}: {describe(error)}.", hint)).strip())
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """Say in one line what an exception is and where it comes from."""
     if isinstance(error, SyntaxError):
         text, place = error.msg, f"{error.filename}:{error.lineno}"

@@ -16,7 +16,7 @@ import typer
 
 from ..fastapi.asyncapi.document import document, problems_of, servers
 from ..fastapi.hub import families, hubs
-from .application import fail, load, say
+from .application import describe, fail, load, say
 from .typescript import typescript
 
 __all__ = ("print_schema", "print_types")
@@ -35,7 +35,7 @@ def print_schema(application: str, *, factory: bool, app_dir: str, server: str |
         SystemExit: The application cannot be imported.
         typer.BadParameter: The server is not such an address.
     """
-    if server is not None and (urlsplit(server).scheme not in ("ws", "wss") or not urlsplit(server).netloc):
+    if server is not None and not _is_address(server):
         raise typer.BadParameter(f"{server!r}: give an address such as wss://example.org/api", param_hint="--server")
     described = _document(application, factory, app_dir)
     if server is not None:
@@ -45,7 +45,20 @@ def print_schema(application: str, *, factory: bool, app_dir: str, server: str |
 
 def print_types(application: str, *, factory: bool, app_dir: str) -> None:
     """Print the types of an application's messages, and a client, in TypeScript; see `print_schema`."""
-    _print(typescript(_document(application, factory, app_dir)))
+    described = _document(application, factory, app_dir)
+    try:
+        written = typescript(described)
+    except Exception as error:  # a schema that the application has written by hand, and that is none
+        fail(f"{application} cannot be said in TypeScript: {describe(error)}. Look at its json_schema_extra.")
+    _print(written)
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+    except ValueError:  # brackets that do not match
+        return False
+    return parts.scheme in ("ws", "wss") and bool(parts.netloc)
 
 
 def _print(text: str) -> None:
@@ -59,7 +72,10 @@ def _document(application: str, factory: bool, app_dir: str) -> dict[str, Any]:
         app = load(application, makes_it=factory)
     if not hasattr(app, "routes"):
         fail(f"{application} is a {type(app).__name__}, not an application. If it makes one, give --factory.")
-    described = document(app, [family for hub in hubs() for family in families(hub)])
+    try:
+        described = document(app, [family for hub in hubs() for family in families(hub)])
+    except Exception as error:  # something in the application that nobody has thought of
+        fail(f"{application} cannot be described: {describe(error)}.")
     if not described["channels"]:
         say(f"{application} has no WebSocket endpoints, and its hubs have no channels.")
     for problem in problems_of(described):

@@ -3,18 +3,22 @@
 import importlib
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum, StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Query
 from fastapi.security import APIKeyHeader, APIKeyQuery
-from pydantic import BaseModel, Field
+from fastapi.security.base import SecurityBase
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json, JsonValue
 from pydantic_core import core_schema
 from starlette.applications import Starlette
+from typing_extensions import TypeAliasType
 
 from hubbub import Connection, Envelope, Hub, Limits, Outbox, Peer
 from hubbub.cli.typescript import typescript
@@ -192,6 +196,57 @@ def test_two_types_of_one_name_are_two_messages() -> None:
     assert set(schemas[sent]["properties"]) == {"number"}
 
 
+def test_the_tag_of_a_union_is_required_even_where_it_has_a_default() -> None:
+    class Hum(BaseModel):
+        type: Literal["hum"] = "hum"
+
+    class Song(BaseModel):
+        part: Annotated[Hum | Wave, Field(discriminator="type")]
+
+    described = one_endpoint(Connection[Annotated[Say | Wave, Field(discriminator="type")] | Song])
+    schemas = described["components"]["schemas"]
+    assert schemas["Say"]["required"] == ["type", "text"]
+    assert schemas["Hum"]["required"] == ["type"]
+    assert one_endpoint(Connection[Say])["components"]["schemas"]["Say"]["required"] == ["text"]
+    assert 'type: "say";' in typescript(described)
+
+
+def test_an_alias_whose_names_belong_to_its_module_is_one_message() -> None:
+    described = one_endpoint(Connection[JsonValue, int])
+    assert problems_of(described) == []
+    assert names(described, "talk", "receive") == ["JsonValue"]
+
+
+def test_a_type_may_be_a_member_of_itself() -> None:
+    described = one_endpoint(Connection[Recursive, int])
+    assert asyncapi_diagnostics([described]) == [[]]
+
+
+class Odd(BaseModel):
+    """A model with all in its schema that is no JSON."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"id": UUID(int=1), "at": datetime(2026, 1, 1), "price": Decimal("1.5"), "limit": float("nan")}
+            ],
+            "discriminator": {"propertyName": "name", "mapping": {}},
+        }
+    )
+    name: str = "\ud800"
+    limit: Annotated[float, Field(le=float("inf"))] = float("inf")
+
+
+def test_what_is_no_json_is_made_json() -> None:
+    described = one_endpoint(Connection[Odd])
+    assert asyncapi_diagnostics([described]) == [[]]
+    text = json.dumps(described, allow_nan=False, ensure_ascii=False)
+    assert json.loads(text.encode()) == described
+    (example,) = described["components"]["schemas"]["Odd"]["examples"]
+    assert example == {"id": str(UUID(int=1)), "at": "2026-01-01T00:00:00", "price": "1.5"}
+    assert described["components"]["schemas"]["Odd"]["discriminator"] == "name"
+
+
 # What cannot be described
 
 
@@ -210,6 +265,28 @@ def test_a_type_whose_own_schema_fails_is_a_problem() -> None:
 
     described = one_endpoint(Connection[Broken])
     assert problems_of(described) == ["talk: Broken has no JSON Schema: ZeroDivisionError"]
+
+
+def test_what_fails_beside_others_only_is_a_problem_too() -> None:
+    class Odd(BaseModel):
+        model_config = ConfigDict(json_schema_extra={"examples": [{"sorts": {"green"}}]})
+
+    described = one_endpoint(Connection[Odd, list[Odd]])
+    assert problems_of(described)[0].startswith("talk: Odd has no JSON Schema: TypeError: ")
+
+
+def test_a_security_scheme_of_ones_own_may_say_nothing_of_itself() -> None:
+    class Silent(SecurityBase):
+        def __call__(self) -> str:
+            return ""
+
+    hub = Hub()
+    app = FastAPI()
+
+    @app.websocket("/talk")
+    async def talk(connection: Annotated[Connection, Depends(hub)], by: Annotated[str, Depends(Silent())]) -> None: ...
+
+    assert "security" not in document_of(app, hub)["operations"]["talk.send"]
 
 
 def test_declarations_that_contradict_each_other_are_a_problem() -> None:
@@ -278,7 +355,7 @@ def test_addresses_and_their_parameters(kitchen: Mapping[str, Any]) -> None:
         "draw_2": "/draw/{board}/{layer}",
         "draw_below": "/below/{tenant}/draw/{board}",
     }
-    assert channels["files"]["x-hubbub"]["path"] == {"name": "path"}
+    assert channels["files"]["x-hubbub"]["slashes"] == ["name"]
     assert channels["draw"]["parameters"]["board"]["description"] == "Which board"
     assert channels["draw"]["parameters"]["layer"]["x-schema"]["type"] == "integer"
     assert channels["draw_below"]["parameters"]["board"]["x-schema"]["format"] == "uuid"
@@ -305,6 +382,57 @@ def test_a_required_parameter_is_required() -> None:
     query = document_of(app, hub)["channels"]["talk"]["bindings"]["ws"]["query"]
     assert query["required"] == ["name"]
     assert [*query["properties"]] == ["name", "age"]
+
+
+def test_parameters_are_those_that_the_server_takes() -> None:
+    class Filters(BaseModel):
+        least: Annotated[int, Field(validation_alias=AliasChoices("min", "least"))]
+
+    class Point(BaseModel):
+        x: int
+
+    def token(token: int) -> None: ...
+
+    hub = Hub()
+    app = FastAPI()
+
+    @app.websocket("/talk/{number:int}")
+    async def talk(
+        connection: Annotated[Connection, Depends(hub)],
+        point: Annotated[Json[Point], Query()],
+        asked: Annotated[None, Depends(token)],
+        filters: Annotated[Filters | None, Query()] = None,
+        token: str | None = None,
+    ) -> None: ...
+
+    channel = document_of(app, hub)["channels"]["talk"]
+    query = channel["bindings"]["ws"]["query"]
+    assert set(query["properties"]) == {"point", "token", "min"}
+    assert query["properties"]["point"]["type"] == "string"
+    assert set(query["required"]) == {"point", "token"}
+    assert channel["parameters"]["number"]["x-schema"] == {"type": "integer", "minimum": 0}
+
+
+def test_an_application_may_be_mounted_in_itself() -> None:
+    hub = Hub()
+    app = FastAPI()
+
+    @app.websocket("/talk")
+    async def talk(connection: Annotated[Connection, Depends(hub)]) -> None: ...
+
+    app.mount("/again", app)
+    assert [one["address"] for one in document_of(app, hub)["channels"].values()] == ["/talk", "/again/talk"]
+
+
+def test_what_is_served_for_another_host_is_left_out() -> None:
+    hub = Hub()
+    app, sub = FastAPI(), FastAPI()
+
+    @sub.websocket("/talk")
+    async def talk(connection: Annotated[Connection, Depends(hub)]) -> None: ...
+
+    app.host("api.example.org", sub)
+    assert document_of(app, hub)["channels"] == {}
 
 
 def test_words_come_from_the_docstring(kitchen: Mapping[str, Any]) -> None:
@@ -455,6 +583,9 @@ def test_what_a_handler_returns_may_not_be_there_at_run_time() -> None:
     (problem,) = problems_of(described)
     assert problem.startswith("room: what on_publish returns cannot be looked up: ")
     assert (names(described, "room", "receive"), names(described, "room", "send")) == (["Wave"], ["any"])
+
+
+Recursive = TypeAliasType("Recursive", "dict[str, Recursive] | list[Recursive] | str | None")
 
 
 class Sort(Enum):

@@ -81,6 +81,18 @@ async def test_many_first_requests_make_one_document(app: FastAPI, monkeypatch: 
     assert len(made) == 1
 
 
+async def test_a_document_that_cannot_be_made_is_said_so(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError("what nobody has thought of")
+
+    monkeypatch.setattr(router, "document", fails)
+    response = await get(app, "/asyncapi.json")
+    assert response.status_code == 500
+    fault = "The document cannot be made: ZeroDivisionError: what nobody has thought of"
+    assert response.json() == {"detail": fault}
+    assert (await get(app, "/realtime")).status_code == 200
+
+
 async def test_one_router_serves_several_applications(hub: Hub) -> None:
     docs = hub.docs()
     one, two = FastAPI(title="One"), FastAPI(title="Two")

@@ -93,7 +93,7 @@ class Channel:
     @property
     def slashes(self) -> list[str]:
         """The parameters of the path that may contain slashes."""
-        return [name for name, kind in self._extension.get("path", {}).items() if kind == "path"]
+        return [*self._extension.get("slashes", ())]
 
     @property
     def texts(self) -> list[str]:

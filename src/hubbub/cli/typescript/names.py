@@ -13,7 +13,7 @@ _KEYWORDS = """
     any await bigint boolean break case catch class const continue debugger default delete do else enum export extends
     false finally for function if implements import in instanceof interface let never new null number object package
     private protected public return static string super switch symbol this throw true try typeof undefined unknown var
-    void while with yield
+    infer keyof readonly unique void while with yield
 """
 _GLOBALS = frozenset({"ArrayBuffer", "Map", "Promise", "ReadonlyMap", "Record", "ReturnType", "URL", "Uint8Array"})
 """Types that the client and the declarations use, and that a type of the same name would hide from them."""

@@ -154,15 +154,18 @@ class _File:
     def _reading(self, messages: list[Message]) -> str:
         """Return how texts are to be read: what an application sends as a `str` is not JSON."""
         kinds = {kind for message in messages if not message.is_binary for kind in self._kinds(message)}
-        if kinds == {"json"}:
-            return "json"
-        return "either" if "json" in kinds else "data"
+        if kinds == {"data", "objects"}:
+            return "objects"
+        if "data" not in kinds:
+            return "json" if kinds else "data"
+        return "data" if kinds == {"data"} else "either"
 
     def _kinds(self, message: Message) -> Iterator[str]:
         if message.is_data or message.schema in ({}, True):  # which may be anything
             yield "data"
         if not message.is_data:
-            yield "json"
+            is_object = self._types.resolve(message.schema).get("type") in ("object", "array")
+            yield "objects" if is_object and not message.is_opaque else "json"
 
 
 def _missing(messages: Iterable[Message]) -> Iterator[str]:

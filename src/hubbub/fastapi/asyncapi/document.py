@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal, Union, get_args, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi.dependencies.utils import get_typed_signature
 
@@ -27,7 +27,7 @@ from .behaviour import behaviour_of, set_fields
 from .endpoints import Endpoint, endpoints
 from .messages import InvalidMessage, Messages, Opaque, Otherwise, Slot
 from .parameters import Fields, Place, fields_of, object_of, schema_of_convertor, takes_slashes
-from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, members, put
+from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, members, plain, put
 from .security import Requirement, requirements_of
 
 __all__ = ("document", "problems_of", "servers")
@@ -76,7 +76,7 @@ def document(app: Any, families: Iterable[Family]) -> JsonObject:
 def servers(address: str) -> JsonObject:
     """Return what a document has under `servers`, for an address such as `wss://example.org/root/path`."""
     parts = urlsplit(address)
-    server = {"host": parts.netloc, "protocol": parts.scheme, "pathname": parts.path.rstrip("/")}
+    server = {"host": parts.netloc, "protocol": parts.scheme, "pathname": quote(parts.path.rstrip("/"), safe="/%")}
     return {"current": _filled(server)}
 
 
@@ -110,7 +110,7 @@ class _Reading:
         self._schemas.resolve()
         written = {channel.key: self._write(channel) for channel in channels}
         operations = {key: operation for channel in channels for key, operation in self._operations(channel)}
-        return {
+        described = {
             "asyncapi": "3.0.0",
             "info": _info(app),
             "defaultContentType": "application/json",
@@ -124,6 +124,8 @@ class _Reading:
                 }
             ),
         }
+        result: JsonObject = plain(described)
+        return result
 
     # Reading
 
@@ -190,9 +192,7 @@ class _Reading:
     def _handshake(self, channel: _Channel, endpoint: Endpoint) -> None:
         """Read what the handshake carries."""
         channel.path = {name: schema_of_convertor(convertor) for name, convertor in endpoint.convertors.items()}
-        slashes = {name: "path" for name, convertor in endpoint.convertors.items() if takes_slashes(convertor)}
-        if slashes:
-            channel.extension["path"] = slashes
+        channel.extension["slashes"] = [name for name, one in endpoint.convertors.items() if takes_slashes(one)]
         for place in get_args(Place):
             self._add_part(channel, place, fields_of(endpoint.dependant, place))
 
@@ -233,7 +233,9 @@ class _Reading:
 
     def _write(self, channel: _Channel) -> JsonObject:
         parts = {place: self._schemas.take(key) for place, key in channel.parts.items()}
-        path = channel.path | parts.get("path", {}).get("properties", {})
+        path = dict(channel.path)
+        for name, schema in parts.get("path", {}).get("properties", {}).items():
+            path[name] = _told_twice(path.get(name, {}), schema)
         hub = {**channel.extension, "cookies": _part(parts.get("cookie")), "problems": channel.problems}
         names = dict.fromkeys(map(self._messages.name, (*channel.received, *channel.sent)))
         return _filled(
@@ -304,6 +306,14 @@ def _part(schema: JsonObject | None) -> JsonObject:
     return {key: value for key, value in (schema or {}).items() if key not in ("title", "description")}
 
 
+def _told_twice(by_path: JsonObject, by_function: JsonObject) -> JsonObject:
+    """Return the schema of a parameter of which the path says something, and the function too."""
+    if by_function.keys() & {"$ref", "anyOf", "oneOf", "allOf", "const", "enum"}:
+        return by_function
+    is_same = by_function.get("type", by_path.get("type")) == by_path.get("type")
+    return {**by_path, **by_function} if is_same else by_function
+
+
 def _parameter(schema: JsonObject) -> JsonObject:
     """Return a parameter of an address: AsyncAPI has no types there, so that the schema is an extension."""
     told: JsonObject = {key: schema[key] for key in ("description", "examples") if key in schema}
@@ -334,18 +344,23 @@ def _title(name: str) -> str:
 def _info(app: Any) -> JsonObject:
     """Return what an application says about itself, as far as AsyncAPI has it."""
     return {
-        "title": getattr(app, "title", None) or "Application",
-        "version": getattr(app, "version", None) or "0",
+        "title": str(getattr(app, "title", None) or "Application"),
+        "version": str(getattr(app, "version", None) or "0"),
         **_filled(
             {
                 "description": getattr(app, "description", ""),
-                "termsOfService": getattr(app, "terms_of_service", None),
+                "termsOfService": _absolute(getattr(app, "terms_of_service", None)),
                 "contact": _some(getattr(app, "contact", None), "name", "url", "email"),
                 "license": _some(getattr(app, "license_info", None), "name", "url"),
                 "tags": [_some(tag, "name", "description") for tag in getattr(app, "openapi_tags", None) or ()],
             }
         ),
     }
+
+
+def _absolute(address: Any) -> str:
+    """Return an address that may stand in the document: AsyncAPI has no relative ones."""
+    return address if isinstance(address, str) and urlsplit(address).scheme else ""
 
 
 def _some(of: Mapping[str, Any] | None, *keys: str) -> JsonObject:

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIWebSocketRoute
 from starlette.convertors import Convertor
-from starlette.routing import Host, Mount, compile_path
+from starlette.routing import Mount, compile_path
 
 from ..dependency import ConnectionDependency
 from ..typed import UNTYPED, MessageTypes
@@ -44,7 +44,8 @@ class Endpoint:
         function = self.dependant.call
         while isinstance(function, partial):  # which has a docstring of its own
             function = function.func
-        return cleandoc(function.__doc__ or "").partition("\f")[0].strip()
+        text = function.__doc__ if isinstance(function.__doc__, str) else ""
+        return cleandoc(text).partition("\f")[0].strip()
 
     @property
     def connection(self) -> ConnectionDependency | None:
@@ -76,20 +77,21 @@ def _connection_of(part: Dependant) -> ConnectionDependency | None:
 
 @dataclass(frozen=True)
 class _Mounted:
-    """Where routes are: the path up to them, and what reads its parameters."""
+    """Where routes are: the path up to them, what reads its parameters, and the applications that are mounted there."""
 
     path: str = ""
     convertors: Mapping[str, Convertor[Any]] = field(default_factory=dict)
+    apps: tuple[Any, ...] = ()
 
-    def below(self, path: str) -> _Mounted:
+    def below(self, path: str, *apps: Any) -> _Mounted:
         _, own, convertors = compile_path(path)
-        return _Mounted(self.path + own, {**self.convertors, **convertors})
+        return _Mounted(self.path + own, {**self.convertors, **convertors}, (*self.apps, *apps))
 
 
 def endpoints(routes: Iterable[Any]) -> Iterator[Endpoint]:
     """Yield the WebSocket endpoints of FastAPI among routes, those of included routers and mounted applications too.
 
-    Routes of plain Starlette are left out: they declare neither parameters nor messages.
+    Routes of plain Starlette are left out: they declare neither parameters nor messages. So are those of another host.
 
     Args:
         routes: The routes of an application.
@@ -101,9 +103,10 @@ def _endpoints(routes: Iterable[Any], place: _Mounted, tags: tuple[str, ...]) ->
     for route in routes:
         if isinstance(route, APIWebSocketRoute):
             own = place.below(route.path)
-            yield Endpoint(route.name, own.path, own.convertors, route.dependant, tags)
-        elif isinstance(route, Mount | Host):
-            yield from _endpoints(route.routes or (), place.below(getattr(route, "path", "")), ())
+            yield Endpoint(route.name, own.path or "/", own.convertors, route.dependant, tags)
+        elif isinstance(route, Mount):
+            if route.app not in place.apps:  # one may be mounted in itself
+                yield from _endpoints(route.routes or (), place.below(route.path, route.app), ())
         elif hasattr(route, "effective_candidates"):  # FastAPI keeps an included router as a route of its own
             yield from _included(route, place)
 

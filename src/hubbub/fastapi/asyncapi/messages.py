@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -64,6 +65,10 @@ _FIXED: dict[str, JsonObject] = {
 }
 
 
+class _Unresolved(Exception):
+    """A member of a union names what cannot be looked up, once it stands alone."""
+
+
 class Messages:
     """The messages of all endpoints and channels.
 
@@ -94,15 +99,25 @@ class Messages:
             return [otherwise]
         if raw is not None:
             return ["text" if kind is str else "binary" for kind in raw]
-        return [*dict.fromkeys(self._slot(member, mode, is_bare) for member in members(declared))]
+        try:
+            each = [*members(declared)]
+            slots = [*dict.fromkeys(self._slot(member, mode, is_bare, is_part=len(each) > 1) for member in each)]
+        except _Unresolved:  # the names in an alias belong to where it stands: then it is one message
+            return [self._slot(declared, mode, is_bare, is_part=False)]
+        if len(each) > 1 and mode == "validation":
+            with suppress(NoSchema):
+                self._schemas.add(declared, mode)  # which tells what tells its members apart
+        return slots
 
-    def _slot(self, member: Any, mode: Mode, is_bare: bool) -> Slot:
+    def _slot(self, member: Any, mode: Mode, is_bare: bool, *, is_part: bool) -> Slot:
         content_type = _bare_content_type(member) if is_bare else None
         if content_type is not None and member in (str, bytes):
             return "text" if member is str else "binary"
         try:
             key = self._schemas.add(member, mode)
         except NoSchema as fault:
+            if fault.is_unresolved and is_part:
+                raise _Unresolved from fault
             return Opaque(_name(member), f"{_name(member)} has no JSON Schema: {fault}")
         self._content_types[key] = content_type or _JSON
         if get_origin(member) is Enveloped:  # Pydantic's title does not name the type inside

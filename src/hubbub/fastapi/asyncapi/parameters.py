@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from fastapi import params
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AliasChoices, BaseModel, ConfigDict, Json, create_model
 from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, FloatConvertor, IntegerConvertor, PathConvertor, UUIDConvertor
 
@@ -25,20 +25,28 @@ Fields = dict[str, tuple[Any, FieldInfo]]
 
 def fields_of(dependant: Dependant, place: Place) -> Fields:
     """Return the parameters of an endpoint and its dependencies in one place: annotation and field by name."""
-    fields = (field for part in dependants(dependant) for field in getattr(part, f"{place}_params"))
-    return {name: field for one in fields for name, field in _named(one)}
+    found: Fields = {}
+    for part in dependants(dependant):
+        for one in getattr(part, f"{place}_params"):
+            for name, field in _named(one):
+                if name not in found or field[1].is_required():  # one that must have it is enough
+                    found[name] = field
+    return found
 
 
 def _named(field: Any) -> Iterator[tuple[str, tuple[Any, FieldInfo]]]:
     info: FieldInfo = field.field_info
     if not getattr(info, "include_in_schema", True):
         return
-    model = _model_of(info.annotation)
+    model = None if any(map(_is_json, info.metadata)) else _model_of(info.annotation)
     if model is None:
         yield _alias(info, field.alias), (info.annotation, info)
         return
     hyphens = isinstance(info, params.Header) and info.convert_underscores
     for name, inner in model.model_fields.items():
+        if not info.is_required():  # then none of them is
+            inner = copy(inner)
+            inner.default = None if inner.is_required() else inner.default
         yield _alias(inner, name.replace("_", "-") if hyphens else name), (inner.annotation, inner)
 
 
@@ -50,8 +58,15 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def _is_json(marker: object) -> bool:
+    """Return whether a marker says that a text has JSON in it."""
+    return marker is Json or type(marker) is Json
+
+
 def _alias(info: FieldInfo, otherwise: str) -> str:
     alias = info.validation_alias or info.alias
+    if isinstance(alias, AliasChoices):
+        alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
     return alias if isinstance(alias, str) else otherwise
 
 

@@ -7,6 +7,7 @@ So it works wherever the application is mounted, and whatever a proxy in front o
 from __future__ import annotations
 
 import html
+import logging
 import re
 import weakref
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ from .document import document, servers
 from .schemas import JsonObject
 
 __all__ = ("docs_router",)
+
+logger = logging.getLogger("hubbub")
 
 _PAGE = "index.html"
 _HEADERS = {
@@ -65,12 +68,17 @@ def docs_router(families: Iterable[Family]) -> APIRouter:
 
     @router.get("/asyncapi.json")
     async def asyncapi(request: Request) -> Response:
-        described = await document_of(request.app)
+        try:
+            described = await document_of(request.app)
+        except Exception as fault:  # something in the application that nobody has thought of
+            logger.exception("the AsyncAPI document cannot be made")
+            detail = f"The document cannot be made: {type(fault).__name__}: {fault}"
+            return JSONResponse({"detail": detail}, 500, _HEADERS)
         return JSONResponse({**described, **_servers(request)}, headers=_HEADERS)
 
     @router.get("/realtime")
     async def realtime(request: Request) -> Response:
-        return _page((await document_of(request.app))["info"]["title"], _base(request))
+        return _page(str(getattr(request.app, "title", "Application")), _base(request))
 
     @router.get("/realtime/{name}")
     async def asset(name: str) -> Response:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import RootModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic_core import core_schema, to_jsonable_python
 from typing_extensions import TypeAliasType
 
 from ..envelope import Enveloped
 
-__all__ = ("JsonObject", "Mode", "NoSchema", "SchemaKey", "Schemas", "definition_name", "members", "put")
+__all__ = ("JsonObject", "Mode", "NoSchema", "SchemaKey", "Schemas", "definition_name", "members", "plain", "put")
 
 JsonObject = dict[str, Any]
 Mode = Literal["validation", "serialization"]
@@ -27,7 +28,16 @@ _PREFIX = "#/components/schemas/"
 
 
 class NoSchema(Exception):
-    """A type cannot become a JSON Schema; the text says why."""
+    """A type cannot become a JSON Schema.
+
+    Args:
+        reason: Why.
+        is_unresolved: Whether that is a name that could not be looked up.
+    """
+
+    def __init__(self, reason: str, *, is_unresolved: bool = False) -> None:
+        super().__init__(reason)
+        self.is_unresolved = is_unresolved
 
 
 class Schemas:
@@ -56,9 +66,10 @@ class Schemas:
         """
         try:
             adapter = TypeAdapter(annotation)
-            adapter.json_schema(mode=mode, schema_generator=_Generator)
+            # Twice, so that it is referred to, as it will be: what is in it is compared then.
+            TypeAdapter.json_schemas([(0, mode, adapter), (1, mode, adapter)], schema_generator=_Generator)
         except Exception as error:  # Pydantic's own, a name that is not there, or what an application's type raises
-            raise NoSchema(_reason(error)) from error
+            raise NoSchema(_reason(error), is_unresolved=_is_unresolved(error)) from error
         return adapter
 
     def resolve(self) -> None:
@@ -68,10 +79,29 @@ class Schemas:
         )
         self._schemas = schemas
         self.definitions = rest.get("$defs", {})
+        for schema in (*schemas.values(), *self.definitions.values()):
+            self._require_tags(schema)
 
     def __getitem__(self, key: SchemaKey) -> JsonObject:
         """Return the schema of a type, or a reference to it."""
         return self._schemas[key]
+
+    def _require_tags(self, schema: Any) -> None:
+        """Make the tag of a discriminated union required in its members, as it is: a default does not replace it."""
+        if isinstance(schema, list):
+            for one in schema:
+                self._require_tags(one)
+        if not isinstance(schema, dict):
+            return
+        tag = schema.get("discriminator")
+        if isinstance(tag, dict) and isinstance(tag.get("propertyName"), str):  # the application's own, as in OpenAPI
+            schema["discriminator"] = tag = tag["propertyName"]
+        for member in schema.get("oneOf", ()) if isinstance(tag, str) else ():
+            target = self.definitions.get(definition_name(member) or "", {})
+            if tag in target.get("properties", {}) and tag not in target.setdefault("required", []):
+                target["required"].insert(0, tag)
+        for value in schema.values():
+            self._require_tags(value)
 
     def take(self, key: SchemaKey) -> JsonObject:
         """Return the schema of a type that only one place refers to, in full, and forget its name."""
@@ -84,6 +114,34 @@ def _reason(error: Exception) -> str:
     line = str(error).partition("\n")[0]
     name = type(error).__name__
     return line if isinstance(error, PydanticUserError) else f"{name}: {line}" if line else name
+
+
+def _is_unresolved(error: Exception) -> bool:
+    return isinstance(error, NameError) or getattr(error, "code", "") in (
+        "class-not-fully-defined",
+        "undefined-annotation",
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it, whatever an application has put into a schema.
+
+    A number that is not finite is left out, since JSON has no name for it; what has no JSON form is a text.
+    """
+    match value:
+        case dict():
+            pairs = ((str(key), plain(one)) for key, one in value.items())
+            return {key: one for key, one in pairs if not _is_endless(one)}
+        case list() | tuple() | set() | frozenset():
+            return [one for one in map(plain, value) if not _is_endless(one)]
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case _:
+            return to_jsonable_python(value, fallback=str)
+
+
+def _is_endless(value: Any) -> bool:
+    return isinstance(value, float) and not isfinite(value)
 
 
 def put(components: dict[str, JsonObject], wanted: str, made: Callable[[str], JsonObject]) -> str:
@@ -126,16 +184,16 @@ def definition_name(schema: JsonObject) -> str | None:
     return None if target is None else target.removeprefix(_PREFIX)
 
 
-def members(annotation: Any) -> Iterator[Any]:
+def members(annotation: Any, outer: tuple[Any, ...] = ()) -> Iterator[Any]:
     """Yield the types of which a union consists, itself for anything else.
 
     Aliases, `Annotated`, root models and unions in unions are looked into; so is `Enveloped[A | B]`, which is
     `Enveloped[A]` or `Enveloped[B]`.
     """
-    union = _union(annotation)
+    union = None if annotation in outer else _union(annotation)  # a type may be a member of itself
     if union is not None:
         for member in get_args(union):
-            yield from members(member)
+            yield from members(member, (*outer, annotation))
         return
     texts = [value for value in get_args(annotation) if isinstance(value, str)]
     if get_origin(annotation) is Literal and 0 < len(texts) < len(get_args(annotation)):

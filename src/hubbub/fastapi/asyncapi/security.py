@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fastapi.dependencies.models import Dependant
 from fastapi.security.base import SecurityBase
+from pydantic import BaseModel
 
 from .schemas import JsonObject
 
@@ -36,7 +37,15 @@ def requirements_of(dependant: Dependant) -> list[Requirement]:
     scopes: dict[SecurityBase, dict[str, None]] = {}
     for scheme, asked in _schemes(dependant, ()):
         scopes.setdefault(scheme, {}).update(dict.fromkeys(asked))
-    return [Requirement(scheme.scheme_name, _described(scheme), (*asked,)) for scheme, asked in scopes.items()]
+    return [
+        Requirement(_name(scheme), _described(scheme), (*asked,))
+        for scheme, asked in scopes.items()
+        if isinstance(getattr(scheme, "model", None), BaseModel)  # one of the application's own may have none
+    ]
+
+
+def _name(scheme: SecurityBase) -> str:
+    return str(getattr(scheme, "scheme_name", None) or type(scheme).__name__)
 
 
 def _schemes(dependant: Dependant, scopes: tuple[str, ...]) -> Iterator[tuple[SecurityBase, tuple[str, ...]]]:

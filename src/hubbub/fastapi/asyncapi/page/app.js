@@ -1,4 +1,7 @@
-/** The page: it loads the document, and shows what the fragment of the address names: `#chat`, `#chat/try`. */
+/**
+ * The page: it loads the document, and shows what the fragment of the address names: `#chat` is an endpoint,
+ * `#chat/try` is where it is tried, `#chat/try/2` the second connection of the page, if it is there.
+ */
 import { UnreadableDocument, fetchDocument, readDocument } from "./document.js";
 import { element, fill, prose } from "./element.js";
 import { Navigation, addressNodes } from "./navigation.js";
@@ -71,7 +74,7 @@ class Page {
   }
 
   show({ isFirst = false } = {}) {
-    const [key, part] = location.hash.slice(1).split("/"); // a key has nothing in it that would be escaped
+    const [key, part, number] = location.hash.slice(1).split("/"); // a key has nothing that would be escaped
     const entry = this.#entries.find((one) => one.key === key);
     document.body.dataset.view = this.#entries.length === 0 ? "alone" : entry ? "entry" : "overview";
     document.title = `${entry ? `${entry.address} · ` : ""}${this.#info.title ?? ""} · Realtime`;
@@ -81,9 +84,14 @@ class Page {
     if (isTrial) this.#trials.returned(entry);
     const isOther = this.#shown !== entry;
     this.#shown = entry;
-    if (isFirst || !isOther) return;
-    content.querySelector("h1")?.focus({ preventScroll: true });
-    scrollTo(0, 0);
+    if (!isFirst) this.#focus(isOther, isTrial && this.#trials.panel(entry, number));
+  }
+
+  /** What had the focus is gone: it goes to the connection that was asked for, the chosen tab, or the title. */
+  #focus(isOther, panel) {
+    if (panel) return panel.focus();
+    if (isOther) scrollTo(0, 0);
+    content.querySelector(isOther ? "h1" : ".tab[aria-current]")?.focus({ preventScroll: true });
   }
 
   #entryView(entry, isTrial) {

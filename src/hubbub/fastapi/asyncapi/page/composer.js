@@ -31,7 +31,7 @@ export class Composer {
   #select;
   #modes;
 
-  /** `send(data)` gets text or bytes, and says whether it was sent; the composer says `input` when its message may have changed. */
+  /** `send(data)` gets text or bytes, and says whether it was sent. Event of the node: `input`, at every change. */
   constructor(schemas, messages, send) {
     this.#schemas = schemas;
     this.#messages = messages.length ? messages : [RAW];

@@ -106,7 +106,7 @@ function readParameters(schemas, channel, extension) {
         ([, value]) => value !== undefined,
       ),
     );
-    const slashes = extension.path?.[name] === "path";
+    const slashes = (extension.slashes ?? []).includes(name);
     return { name, place: "path", required: true, slashes, schema: { ...parameter["x-schema"], ...about } };
   });
   const { query, headers } = channel.bindings?.ws ?? {};

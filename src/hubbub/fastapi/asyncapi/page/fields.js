@@ -34,7 +34,7 @@ function fieldItem(schemas, name, schema, required) {
   const about = [
     resolved.description && element("p.hint", inline(resolved.description)),
     words.length > 0 && element("p.hint", words.join(" · ")),
-    resolved.examples?.length &&
+    resolved.examples?.length > 0 &&
       element(
         "p.hint",
         "for example ",

@@ -5,8 +5,8 @@ import { keyOf, requestFor } from "./request.js";
 import { parameterFault } from "./validate.js";
 
 const ONLY_IN_CODE = {
-  header: "A browser cannot send headers with a WebSocket. This one is in the code to copy.",
-  cookie: "A browser sends the cookies that it has for this host, and no others. This one is in the code to copy.",
+  header: "A browser cannot send headers with a WebSocket: they are in the code to copy.",
+  cookie: "A browser sends the cookies that it has for this host, and no others: these are in the code to copy.",
 };
 const FEW = 3; // as many as stand on one line
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/; // RFC 9110, section 5.6.2

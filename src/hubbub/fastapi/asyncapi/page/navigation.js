@@ -66,7 +66,7 @@ export class Navigation {
               "li",
               element(
                 "a.connection",
-                { href: `#${panel.entry.key}/try`, dataset: { state: panel.state } },
+                { href: `#${panel.entry.key}/try/${panel.number}`, dataset: { state: panel.state } },
                 element("span.dot", { "aria-hidden": "true" }),
                 element("span", panel.name),
                 element("span.quiet", panel.entry.title),

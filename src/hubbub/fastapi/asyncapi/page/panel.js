@@ -10,6 +10,7 @@ import { closeMeaning } from "./words.js";
 const STATES = { connecting: "Connecting…", open: "Open", closing: "Closing…", closed: "Closed" };
 
 export class Panel extends EventTarget {
+  #heading;
   #state = element("span.state");
   #end = element("div.end");
   #status = element("p.visually-hidden", { role: "status" });
@@ -21,6 +22,7 @@ export class Panel extends EventTarget {
   constructor(schemas, entry, request, number) {
     super();
     this.entry = entry;
+    this.number = number;
     this.name = `Connection ${number}`;
     this.connection = new Connection(request);
     this.#composer = new Composer(schemas, entry.sent, (data) => this.connection.send(data));
@@ -28,7 +30,7 @@ export class Panel extends EventTarget {
     this.#composer.node.addEventListener("input", () => code.update());
     const recognise = { sent: recogniser(schemas, entry.sent), received: recogniser(schemas, entry.received) };
     this.#view = new LogView(this.connection, `Log of ${this.name}`, recognise, (data) => this.#composer.edit(data));
-    const heading = newId("panel");
+    this.#heading = element("h2", { id: newId("panel"), tabIndex: -1 }, this.name);
     const remove = element(
       "button.remove",
       { type: "button", title: "Close and remove", "aria-label": `Close and remove ${this.name}` },
@@ -41,8 +43,8 @@ export class Panel extends EventTarget {
     };
     this.node = element(
       "section.panel.card",
-      { "aria-labelledby": heading },
-      element("header.panel-head", element("h2", { id: heading }, this.name), this.#state, this.#button, remove),
+      { "aria-labelledby": this.#heading.id },
+      element("header.panel-head", this.#heading, this.#state, this.#button, remove),
       element("p.address", shownAddress(request.url, entry)),
       this.#status,
       this.#end,
@@ -56,8 +58,14 @@ export class Panel extends EventTarget {
     return this.connection.state;
   }
 
+  /** The panel is in sight again. */
   returned() {
     this.#view.returned();
+  }
+
+  focus() {
+    this.#heading.focus({ preventScroll: true });
+    this.node.scrollIntoView({ block: "nearest" });
   }
 
   #show() {

@@ -72,7 +72,7 @@ function parameterRow(schemas, { name, place, schema, required, slashes }) {
       "div",
       resolved.description && element("p", inline(resolved.description)),
       words.length > 0 && element("p.hint", words.join(" · ")),
-      resolved.examples?.length &&
+      resolved.examples?.length > 0 &&
         element("p.hint", "for example ", element("code", resolved.examples.map(String).join(", "))),
     ),
   );

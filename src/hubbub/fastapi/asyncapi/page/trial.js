@@ -21,6 +21,11 @@ export class Trials extends EventTarget {
     return this.#views.get(entry.key);
   }
 
+  /** The panel of a connection of an endpoint, if there is one of that number. */
+  panel(entry, number) {
+    return this.panels.find((panel) => panel.entry === entry && String(panel.number) === number);
+  }
+
   /** A view is shown again. */
   returned(entry) {
     for (const panel of this.panels) if (panel.entry === entry) panel.returned();
