@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, StringConstraints
 
-from hubbub import Connection, Denied, Envelope, History, Hub, Limits, Outbox, Position
+from hubbub import Connection, Envelope, History, Hub, Limits, Outbox, Since
 
 HERE = FilePath(__file__).parent
 
@@ -117,19 +117,12 @@ async def page(room: RoomName) -> FileResponse:
     return FileResponse(HERE / "page.html")
 
 
-def position_of(since: str | None = None) -> Position | None:
-    try:
-        return None if since is None else Position.parse(since)
-    except ValueError:
-        raise Denied("since is not a position", status=400) from None
-
-
 @app.websocket("/rooms/{room}")
 async def chat(
     connection: Annotated[Connection[In, Out], Depends(hub)],
     room: RoomName,
     name: Name,
-    since: Annotated[Position | None, Depends(position_of)],
+    since: Since,
 ) -> None:
     """Talk in a room, under a name.
 

@@ -23,7 +23,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
-from hubbub import Connection, Denied, Envelope, History, Hub, Limits, Position
+from hubbub import Connection, Envelope, History, Hub, Limits, Position, Since
 
 HERE = Path(__file__).parent
 ANSWERS_AT_ONCE = 100
@@ -150,20 +150,13 @@ def pieces_of(question: Question) -> list[str]:
 async def follow(
     connection: Annotated[Connection[str, Envelope[Asked | Word | Ended]], Depends(hub)],
     answer: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")],
-    since: str | None = None,
+    since: Since,
 ) -> None:
     """Follow an answer from its beginning, or from the position of the last word that came."""
-    position = await beginning_of(answer) if since is None else position_of(since)
+    position = since or await beginning_of(answer)
     await connection.join(answers(answer=answer), since=position, envelope=True)
     async for _ in connection:
         pass
-
-
-def position_of(since: str) -> Position:
-    try:
-        return Position.parse(since)
-    except ValueError:
-        raise Denied("since is not a position", status=400) from None
 
 
 async def beginning_of(answer: str) -> Position | None:

@@ -8,6 +8,7 @@ from .fastapi.hub import Hub
 from .fastapi.manager import ConnectionManager
 from .fastapi.peer import Peer
 from .fastapi.records import ConnectionPresence, PresenceCount, Publication
+from .fastapi.since import Since
 from .model import Joined, Position
 
 __all__ = (
@@ -31,4 +32,5 @@ __all__ = (
     "Presence",
     "PresenceCount",
     "Publication",
+    "Since",
 )

@@ -3,11 +3,11 @@
 import os
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from hubbub import Connection, Drain, Envelope, History, Hub, Position
+from hubbub import Connection, Drain, Envelope, History, Hub, Since
 
 hub = Hub(os.environ.get("HUBBUB_TEST_BROKER", "memory://"), drain=Drain(window_s=0.5))
 app = FastAPI(title="Numbers", lifespan=hub.lifespan)
@@ -19,13 +19,6 @@ class Number(BaseModel):
     value: int
 
 
-def position_of(since: str | None = None) -> Position | None:
-    try:
-        return None if since is None else Position.parse(since)
-    except ValueError:
-        raise HTTPException(400, "since is not a position") from None
-
-
 @app.get("/")
 async def page() -> HTMLResponse:
     return HTMLResponse('<!doctype html><title>Numbers</title><link rel="icon" href="data:,">')
@@ -35,7 +28,7 @@ async def page() -> HTMLResponse:
 async def listen(
     connection: Annotated[Connection[Number, Envelope[Number]], Depends(hub)],
     series: str,
-    since: Annotated[Position | None, Depends(position_of)],
+    since: Since,
 ) -> None:
     await connection.join(numbers(series=series), since=since, envelope=True)
     async for number in connection:

@@ -127,6 +127,7 @@ export interface Whispered {
 export interface ChatParameters {
   room: string;
   name: string;
+  /** The position of the last message that has arrived, as `epoch:offset`: what came after it is sent first */
   since?: string | undefined;
 }
 
