@@ -384,6 +384,20 @@ def test_a_required_parameter_is_required() -> None:
     assert [*query["properties"]] == ["name", "age"]
 
 
+def test_endpoints_may_have_the_same_parameters() -> None:
+    hub = Hub()
+    app = FastAPI()
+
+    async def talk(connection: Annotated[Connection, Depends(hub)], room: str, name: str) -> None: ...
+
+    for number in range(3):
+        app.websocket(f"/{number}/{{room}}")(talk)
+    described = document_of(app, hub)
+    bindings = [channel["bindings"]["ws"]["query"] for channel in described["channels"].values()]
+    assert [[*query["properties"]] for query in bindings] == [["name"]] * 3
+    assert "schemas" not in described["components"]
+
+
 def test_parameters_are_those_that_the_server_takes() -> None:
     class Filters(BaseModel):
         least: Annotated[int, Field(validation_alias=AliasChoices("min", "least"))]

@@ -119,7 +119,7 @@ class _Reading:
             "components": _filled(
                 {
                     "messages": dict(sorted(self._messages.components.items())),
-                    "schemas": dict(sorted(self._schemas.definitions.items())),
+                    "schemas": self._schemas.named(),
                     "securitySchemes": dict(sorted(self._security.items())),
                 }
             ),
@@ -232,7 +232,7 @@ class _Reading:
     # Writing
 
     def _write(self, channel: _Channel) -> JsonObject:
-        parts = {place: self._schemas.take(key) for place, key in channel.parts.items()}
+        parts = {place: self._schemas.inlined(key) for place, key in channel.parts.items()}
         path = dict(channel.path)
         for name, schema in parts.get("path", {}).get("properties", {}).items():
             path[name] = _told_twice(path.get(name, {}), schema)

@@ -71,7 +71,7 @@ def _alias(info: FieldInfo, otherwise: str) -> str:
 
 
 def object_of(fields: Fields) -> type[BaseModel]:
-    """Return a model with these fields, of which the schema is wanted; its name is no other's."""
+    """Return a model with these fields, of which the schema is wanted."""
     definitions: dict[str, Any] = {}
     for number, (name, (annotation, info)) in enumerate(fields.items()):
         field = copy(info)

@@ -46,6 +46,7 @@ class Schemas:
     def __init__(self) -> None:
         self._adapters: list[tuple[int, Mode, TypeAdapter[Any]]] = []
         self._schemas: Mapping[SchemaKey, JsonSchemaValue] = {}
+        self._inlined: set[str] = set()  # types that are equal have one name
         self.definitions: dict[str, JsonObject] = {}
 
     def add(self, annotation: Any, mode: Mode) -> SchemaKey:
@@ -103,10 +104,17 @@ class Schemas:
         for value in schema.values():
             self._require_tags(value)
 
-    def take(self, key: SchemaKey) -> JsonObject:
-        """Return the schema of a type that only one place refers to, in full, and forget its name."""
+    def inlined(self, key: SchemaKey) -> JsonObject:
+        """Return the schema of a type in full; its name is no part of the document."""
         name = definition_name(self[key])
-        return self[key] if name is None else self.definitions.pop(name)
+        if name is None:
+            return self[key]
+        self._inlined.add(name)
+        return self.definitions[name]
+
+    def named(self) -> dict[str, JsonObject]:
+        """Return the schemas that the document names, in the order of their names."""
+        return {name: schema for name, schema in sorted(self.definitions.items()) if name not in self._inlined}
 
 
 def _reason(error: Exception) -> str:
