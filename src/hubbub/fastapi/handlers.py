@@ -39,7 +39,7 @@ from .connection import Connection
 from .peer import Peer, RequestPeer
 from .typed import bare_annotation, invalid_message, raw_types, unquoting_reason
 
-__all__ = ("Handler", "requestless_scope")
+__all__ = ("Handler", "dependants", "requestless_scope")
 
 _NOTHING: Any = object()
 _NO_ANNOTATION = inspect.Parameter.empty
@@ -292,7 +292,7 @@ class _Declaration:
             fault = str(error) or "FastAPI cannot read one of its parameters"  # some of its assertions say nothing
             raise TypeError(f"{_name(self._function)}: {fault}") from error
         dependant.call = self._function
-        for part in _parts(dependant):
+        for part in dependants(dependant):
             self._check_part(part, has_request)
         return dependant
 
@@ -390,10 +390,11 @@ def _has_dependencies(dependant: Dependant, pattern: ChannelPattern) -> bool:
     )
 
 
-def _parts(dependant: Dependant) -> Iterator[Dependant]:
+def dependants(dependant: Dependant) -> Iterator[Dependant]:
+    """Yield a dependant and all that it depends on."""
     yield dependant
     for sub in dependant.dependencies:
-        yield from _parts(sub)
+        yield from dependants(sub)
 
 
 def _stand_in(parameters: Mapping[str, inspect.Parameter]) -> Callable[..., Any]:

@@ -54,6 +54,7 @@ def kitchen() -> dict[str, Any]:
 def test_the_documents_are_valid() -> None:
     documents = {name: of_example(name) for name in EXAMPLES}
     documents["kitchen sink"] = of_kitchen_sink() | {"servers": servers("wss://example.org/api")}
+    documents["all examples in one"] = document_of(importlib.import_module("examples.main").app)
     documents["empty"] = document_of(FastAPI())
     documents["nothing"] = document_of(Starlette())
     found = dict(zip(documents, asyncapi_diagnostics([*documents.values()]), strict=True))

@@ -15,9 +15,10 @@ from starlette.convertors import Convertor
 from starlette.routing import Mount, compile_path
 
 from ..dependency import ConnectionDependency
+from ..handlers import dependants
 from ..typed import UNTYPED, MessageTypes
 
-__all__ = ("Endpoint", "dependants", "endpoints")
+__all__ = ("Endpoint", "endpoints")
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,6 @@ class Endpoint:
         """
         connection = self.connection
         return UNTYPED if connection is None else connection.types_of(self.dependant)
-
-
-def dependants(dependant: Dependant) -> Iterator[Dependant]:
-    """Yield a dependant and all that it depends on."""
-    yield dependant
-    for sub in dependant.dependencies:
-        yield from dependants(sub)
 
 
 def _connection_of(part: Dependant) -> ConnectionDependency | None:

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Json, create_model
 from pydantic.fields import FieldInfo
 from starlette.convertors import Convertor, FloatConvertor, IntegerConvertor, PathConvertor, UUIDConvertor
 
-from .endpoints import dependants
+from ..handlers import dependants
 from .schemas import JsonObject
 
 __all__ = ("Fields", "Place", "fields_of", "object_of", "schema_of_convertor", "takes_slashes")
