@@ -135,6 +135,16 @@ async def test_all_that_the_page_refers_to_is_there(app: FastAPI) -> None:
     assert len(files) > 3
 
 
+async def test_a_file_that_the_browser_has_is_not_sent_again(app: FastAPI) -> None:
+    async with client(app) as http:
+        first = await http.get("/realtime/app.js")
+        again = await http.get("/realtime/app.js", headers={"if-none-match": f'W/"other", {first.headers["etag"]}'})
+        other = await http.get("/realtime/app.js", headers={"if-none-match": '"other"'})
+    assert (first.status_code, again.status_code, other.status_code) == (200, 304, 200)
+    assert again.content == b""
+    assert again.headers["etag"] == first.headers["etag"]
+
+
 @pytest.mark.parametrize("name", ["nothing.js", "..%2frouter.py", "%2e%2e/router.py", "index.html", "__init__.py"])
 async def test_nothing_else_is(app: FastAPI, name: str) -> None:
     assert (await get(app, f"/realtime/{name}")).status_code == 404

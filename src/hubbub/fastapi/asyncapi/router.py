@@ -12,8 +12,9 @@ import re
 import weakref
 from collections.abc import Iterable
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from fastapi import APIRouter
@@ -35,7 +36,7 @@ _HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
     ),
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
@@ -81,31 +82,39 @@ def docs_router(families: Iterable[Family]) -> APIRouter:
         return _page(str(getattr(request.app, "title", "Application")), _base(request))
 
     @router.get("/realtime/{name}")
-    async def asset(name: str) -> Response:
-        return _asset(name)
+    async def asset(name: str, request: Request) -> Response:
+        return _asset(name, request.headers.get("if-none-match", ""))
 
     return router
 
 
 def _page(title: str, base: str) -> Response:
-    body, _ = _files()[_PAGE]
-    page = body.decode().replace("{{title}}", html.escape(title)).replace("{{base}}", html.escape(base))
+    page = _files()[_PAGE].body.decode().replace("{{title}}", html.escape(title)).replace("{{base}}", html.escape(base))
     return Response(page, media_type="text/html", headers=_HEADERS)
 
 
-def _asset(name: str) -> Response:
+def _asset(name: str, known: str) -> Response:
     if name == _PAGE or name not in _files():
         raise HTTPException(404)
-    body, media_type = _files()[name]
-    return Response(body, media_type=media_type, headers=_HEADERS)
+    file = _files()[name]
+    headers = {**_HEADERS, "etag": file.etag}
+    if file.etag in known:  # the browser has it, and asks because of an upgrade that may have been
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, media_type=file.media_type, headers=headers)
+
+
+class _File(NamedTuple):
+    body: bytes
+    media_type: str
+    etag: str
 
 
 @cache
-def _files() -> dict[str, tuple[bytes, str]]:
-    """Return the files of the page by name, each with its media type."""
+def _files() -> dict[str, _File]:
+    """Return the files of the page by name."""
     page = files(__package__) / "page"
     return {
-        file.name: (file.read_bytes(), _MEDIA_TYPES[suffix])
+        file.name: _File(body := file.read_bytes(), _MEDIA_TYPES[suffix], f'"{sha256(body).hexdigest()[:16]}"')
         for file in page.iterdir()
         if (suffix := file.name.rpartition(".")[2]) in _MEDIA_TYPES
     }
