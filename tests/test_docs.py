@@ -218,7 +218,7 @@ INTERNAL = {
     "ClientConnection": {"finish"},
     "RecordingTransport": {"start", "write", "close", "abort", "pause_reading", "resume_reading"},
 }
-BUILT_BY_US = {"Connection", "ClientConnection", "Refused", "InvalidMessage"}
+BUILT_BY_US = {"Channel", "ChannelFamily", "Connection", "ClientConnection", "Refused", "InvalidMessage"}
 EXPORTED = {name: getattr(module, name) for module in (hubbub, hubbub.testing) for name in module.__all__}
 
 

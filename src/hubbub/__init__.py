@@ -2,6 +2,7 @@
 
 from .config import Drain, Heartbeat, History, Limits, Outbox, Presence
 from .errors import BrokerUnavailable, Denied, HubbubError, InvalidMessage
+from .fastapi.channels import Channel, ChannelFamily
 from .fastapi.connection import Connection
 from .fastapi.envelope import Envelope
 from .fastapi.hub import Hub
@@ -13,6 +14,8 @@ from .model import Joined, Position
 
 __all__ = (
     "BrokerUnavailable",
+    "Channel",
+    "ChannelFamily",
     "Connection",
     "ConnectionManager",
     "ConnectionPresence",
