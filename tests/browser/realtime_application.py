@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Header, Path, Query, Security
 from fastapi.routing import APIRouter
 from fastapi.security import APIKeyQuery, HTTPBearer
 from pydantic import BaseModel, Field, StringConstraints
+from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeAliasType
 
 from hubbub import Connection, Envelope, History, Hub, Limits
@@ -102,6 +103,17 @@ class Drawn(BaseModel):
     drawing: Draw
 
 
+class Ticket:
+    """A type that Pydantic can read, and of which there is no schema."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls)
+
+
 hub = Hub(limits=Limits(message_bytes=16_384, messages_per_s=200, message_burst=500))
 rooms = hub.channels("room:{room}", history=History(size=50))
 app = FastAPI(
@@ -193,6 +205,18 @@ async def secret(
     await connection.send(f"{token} {bearer.credentials if bearer else '-'}")
     async for _ in connection:
         pass
+
+
+@raw.websocket("/lists")
+async def lists(
+    connection: Annotated[Connection[Ticket, Any], Depends(hub)],
+    numbers: Annotated[list[int] | None, Query()] = None,
+    x_trace: Annotated[list[str] | None, Header()] = None,
+) -> None:
+    """Parameters that come several times, and messages of which nothing is known."""
+    await connection.send({"numbers": numbers, "trace": x_trace})
+    async for message in connection:
+        await connection.send({"ticket": message.value})
 
 
 for router in (talk, canvas, raw):

@@ -7,9 +7,12 @@ import { element, fill, prose } from "./element.js";
 import { Navigation, addressNodes } from "./navigation.js";
 import { referenceView } from "./reference.js";
 import { Trials } from "./trial.js";
+import { plural } from "./words.js";
 
 const content = document.getElementById("content");
-const root = new URL(document.documentElement.dataset.base, location.href);
+// Credentials in the page's own address are the browser's to send: `fetch` refuses an address that has any.
+const bare = (reference) => Object.assign(new URL(reference, location.href), { username: "", password: "" });
+const root = bare(document.documentElement.dataset.base);
 
 // Not by the fragment, which names what is shown.
 document.querySelector(".skip").onclick = (event) => {
@@ -19,35 +22,30 @@ document.querySelector(".skip").onclick = (event) => {
 start();
 
 async function start() {
-  let known;
   try {
-    known = readDocument(await fetchDocument(document.getElementById("document").href));
+    const known = readDocument(await fetchDocument(bare(document.getElementById("document").href)));
+    document.getElementById("version").textContent = known.info.version && `v${known.info.version}`;
+    new Page(known).show({ isFirst: true });
   } catch (fault) {
     showFailure(fault);
-    return;
   }
-  document.getElementById("title").textContent = known.info.title ?? "";
-  document.getElementById("version").textContent = known.info.version ? `v${known.info.version}` : "";
-  new Page(known).show({ isFirst: true });
 }
 
 function showFailure(fault) {
-  const words =
-    fault instanceof UnreadableDocument ? fault.message : "The document has a form that this page does not know.";
-  const again = element("button.primary", { type: "button" }, "Try again");
-  again.onclick = () => location.reload();
+  const isLoaded = !(fault instanceof UnreadableDocument);
+  const words = isLoaded ? "The document has a form that this page does not know." : fault.message;
   document.body.dataset.view = "alone";
   fill(
     content,
     element(
       "section.empty.card",
       { role: "alert" },
-      element("h2", "The document cannot be loaded"),
+      element("h2", `The document cannot be ${isLoaded ? "shown" : "loaded"}`),
       element("p", `${words} This page reads `, element("a", { href: "asyncapi.json" }, "asyncapi.json"), "."),
-      again,
+      element("button.primary", { onclick: () => location.reload() }, "Try again"),
     ),
   );
-  if (!(fault instanceof UnreadableDocument)) throw fault;
+  if (isLoaded) throw fault;
 }
 
 class Page {
@@ -65,11 +63,12 @@ class Page {
     this.#navigation = new Navigation(document.getElementById("navigation"), entries);
     this.#trials = new Trials(schemas, root);
     this.#trials.addEventListener("change", () => this.#navigation.connections(this.#trials.panels));
-    addEventListener("hashchange", () => this.show());
-    addEventListener("keydown", (event) => {
-      const isTyping = event.target.closest?.("input, select, textarea, [contenteditable]");
-      if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && this.#navigation.focusSearch())
-        event.preventDefault();
+    addEventListener("hashchange", () => {
+      try {
+        this.show();
+      } catch (fault) {
+        showFailure(fault);
+      }
     });
   }
 
@@ -77,11 +76,10 @@ class Page {
     const [key, part, number] = location.hash.slice(1).split("/"); // a key has nothing that would be escaped
     const entry = this.#entries.find((one) => one.key === key);
     document.body.dataset.view = this.#entries.length === 0 ? "alone" : entry ? "entry" : "overview";
-    document.title = `${entry ? `${entry.address} · ` : ""}${this.#info.title ?? ""} · Realtime`;
+    document.title = `${entry ? `${entry.address} · ` : ""}${this.#info.title} · Realtime`;
     this.#navigation.mark(key);
     const isTrial = part === "try" && entry?.kind === "endpoint";
     fill(content, entry ? this.#entryView(entry, isTrial) : this.#overview());
-    if (isTrial) this.#trials.returned(entry);
     const isOther = this.#shown !== entry;
     this.#shown = entry;
     if (!isFirst) this.#focus(isOther, isTrial && this.#trials.panel(entry, number));
@@ -97,16 +95,12 @@ class Page {
   #entryView(entry, isTrial) {
     const isEndpoint = entry.kind === "endpoint";
     const tab = (label, href, isCurrent) =>
-      element("a.tab", { href, ...(isCurrent ? { "aria-current": "page" } : {}) }, label);
+      element("a.tab", { href, "aria-current": isCurrent ? "page" : null }, label);
     return [
       element("a.back", { href: "#" }, "← All endpoints"),
       element(
         "header.entry-head",
-        element(
-          "p.kind",
-          isEndpoint ? "WebSocket" : "Channel",
-          entry.tags.map((name) => element("span.tag", name)),
-        ),
+        element("p.kind", kindOf(entry)),
         element("h1", { tabIndex: -1 }, addressNodes(entry.address)),
         prose(entry.summary, "summary"),
         prose(entry.description),
@@ -146,11 +140,11 @@ class Page {
     return [
       element(
         "header.entry-head",
-        element("h1", { tabIndex: -1 }, this.#info.title ?? ""),
+        element("h1", { tabIndex: -1 }, this.#info.title),
         element(
           "p.quiet",
-          `${amount(count("endpoint"), "endpoint")}, `,
-          amount(count("channel"), "family of channels", "families of channels"),
+          `${plural(count("endpoint"), "endpoint")}, `,
+          plural(count("channel"), "family of channels", "families of channels"),
         ),
         prose(this.#info.description),
       ),
@@ -160,12 +154,11 @@ class Page {
   }
 }
 
-function amount(number, one, many = `${one}s`) {
-  return `${number} ${number === 1 ? one : many}`;
+function kindOf({ kind, tags }) {
+  return [kind === "endpoint" ? "WebSocket" : "Channel", tags.map((name) => element("span.tag", name))];
 }
 
 function card(entry) {
-  const isEndpoint = entry.kind === "endpoint";
   const counts = [
     [entry.sent, "↑", "messages to send"],
     [entry.received, "↓", "messages to receive"],
@@ -175,13 +168,9 @@ function card(entry) {
     element(
       "a.card.entry-card",
       { href: `#${entry.key}` },
-      element(
-        "span.kind",
-        isEndpoint ? "WebSocket" : "Channel",
-        entry.tags.map((name) => element("span.tag", name)),
-      ),
+      element("span.kind", kindOf(entry)),
       element("code.entry-address", addressNodes(entry.address)),
-      element("span.quiet", entry.summary || (entry.title === entry.address ? "" : entry.title)),
+      element("span.quiet", entry.caption),
       entry.sent.length + entry.received.length > 0 &&
         element(
           "span.counts.quiet",
@@ -205,10 +194,7 @@ function problems(list) {
     { "aria-label": "Problems" },
     element(
       "p",
-      element(
-        "strong",
-        list.length === 1 ? "One thing could not be described" : `${list.length} things could not be described`,
-      ),
+      element("strong", `${plural(list.length, "thing")} could not be described`),
     ),
     element(
       "ul.plain",

@@ -1,17 +1,17 @@
 /** Bytes as somebody types them, or from a file. */
-import { element, newId } from "./element.js";
+import { element, labelFor } from "./element.js";
 
 export function hex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }
 
-export function bytesFromHex(text) {
+function bytesFromHex(text) {
   const digits = text.replace(/0x/gi, "").replace(/[\s,:]/g, "");
   if (!/^([0-9a-f]{2})*$/i.test(digits)) throw new Error("Hexadecimal bytes have two digits each, 0 to 9 and a to f.");
   return Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 }
 
-export function bytesFromBase64(text) {
+function bytesFromBase64(text) {
   try {
     return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
   } catch {
@@ -29,32 +29,33 @@ const ENCODINGS = {
 export function binaryForm() {
   const encoding = element(
     "select",
-    { id: newId("encoding") },
     Object.entries(ENCODINGS).map(([value, [label]]) => element("option", { value }, label)),
     element("option", { value: "file" }, "File"),
   );
-  const text = element("textarea.code", { id: newId("bytes"), rows: 4, spellcheck: false, value: "68 75 62" });
-  const file = element("input", { type: "file", id: newId("file") });
-  const textField = element("div.field", element("label", { htmlFor: text.id }, "Bytes"), text);
-  const fileField = element("div.field", { hidden: true }, element("label", { htmlFor: file.id }, "File"), file);
-  let contents = null;
+  const text = element("textarea.code", { rows: 4, value: "68 75 62" });
+  const file = element("input", { type: "file" });
+  const textField = element("div.field", labelFor(text, "Bytes"), text);
+  const fileField = element("div.field", { hidden: true }, labelFor(file, "File"), file);
+  const encodingField = element("div.field", labelFor(encoding, "Encoding"), encoding);
+  let contents = null; // of the file, or an Error
 
   encoding.onchange = () => {
     textField.hidden = encoding.value === "file";
     fileField.hidden = encoding.value !== "file";
   };
   file.onchange = async () => {
+    const [chosen] = file.files;
     contents = null;
-    const chosen = file.files[0];
-    if (chosen) contents = new Uint8Array(await chosen.arrayBuffer());
+    const read = await chosen?.arrayBuffer().catch(() => new Error("The file cannot be read."));
+    if (chosen !== file.files[0]) return; // another was chosen meanwhile
+    contents = read instanceof ArrayBuffer ? new Uint8Array(read) : read;
     file.dispatchEvent(new Event("input", { bubbles: true }));
   };
   const read = () => {
     if (encoding.value !== "file") return ENCODINGS[encoding.value][1](text.value);
-    if (contents === null) throw new Error("Choose a file.");
-    return contents;
+    if (contents instanceof Uint8Array) return contents;
+    throw contents ?? new Error("Choose a file.");
   };
-  const encodingField = element("div.field", element("label", { htmlFor: encoding.id }, "Given as"), encoding);
   const write = (bytes) => {
     encoding.value = "hex";
     encoding.onchange();

@@ -8,7 +8,7 @@ document.body.append(announcer);
 
 /** A button that copies the text which `read` gives, and says that it has. */
 export function copyButton(label, read) {
-  const button = element("button.small", { type: "button" }, label);
+  const button = element("button.small", label);
   let timer;
   button.onclick = async () => {
     button.textContent = (await copy(read())) ? "Copied" : "Not copied";

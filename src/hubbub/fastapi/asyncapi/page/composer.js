@@ -1,13 +1,13 @@
 /** Where a message is written: in a form made from its schema, as raw text, or as bytes. */
 import { binaryForm } from "./binary.js";
-import { element, fill, newId, prose } from "./element.js";
+import { element, fill, labelFor, prose } from "./element.js";
 import { exampleOfMessage } from "./example.js";
 import { UnreadableField, formFor } from "./form.js";
 import { hasInexactNumber } from "./pretty.js";
 import { Segments } from "./segments.js";
 import { faultsOf } from "./validate.js";
 
-const RAW = { title: "", format: "text", schema: {}, examples: [""] };
+const RAW = { title: "", summary: "", description: "", format: "text", schema: {}, examples: [""] };
 const MODES = [
   ["form", "Form"],
   ["raw", "Raw"],
@@ -23,9 +23,9 @@ export class Composer {
   #structured = null; // the form for JSON
   #form = null; // the control of the mode that is shown: {read}
   #drafts = new Map(); // message -> its text and mode, kept while another message is written
-  #raw = element("textarea.code.raw", { rows: 7, spellcheck: false, "aria-label": "Raw message" });
+  #raw = element("textarea.code.raw", { rows: 7, "aria-label": "Raw message" });
   #binary = binaryForm();
-  #body = element("div.composer-body");
+  #body = element("div");
   #about = element("div");
   #verdict = element("p.verdict", { "aria-live": "polite" });
   #select;
@@ -37,18 +37,19 @@ export class Composer {
     this.#messages = messages.length ? messages : [RAW];
     this.#select = element(
       "select",
-      { id: newId("message") },
       this.#messages.map((message, index) => element("option", { value: String(index) }, message.title)),
     );
     this.#select.onchange = () => this.#choose(this.#messages[Number(this.#select.value)]);
     this.#modes = new Segments("How to write it", MODES, (mode) => this.#switch(mode));
-    this.sendButton = element("button.primary", { title: "Send (Ctrl+Enter in a text area)" }, "Send");
-    const choice =
-      messages.length > 0 &&
-      element("div.field", element("label", { htmlFor: this.#select.id }, "Message"), this.#select);
+    this.sendButton = element(
+      "button.primary",
+      { type: "submit", title: "Send (Ctrl+Enter in a text area)" },
+      "Send",
+    );
+    const choice = messages.length > 0 && element("div.field", labelFor(this.#select, "Message"), this.#select);
     this.node = element(
       "form.composer",
-      { noValidate: true, autocomplete: "off", "aria-label": "Send a message" },
+      { noValidate: true, autocomplete: "off", spellcheck: "false", "aria-label": "Send a message" },
       messages.length === 0 && element("p.hint", "The document names no message that this endpoint takes."),
       element("div.composer-head", choice, this.#modes.node),
       this.#about,
@@ -61,7 +62,9 @@ export class Composer {
       this.#submit(send);
     };
     this.node.onkeydown = (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.node.requestSubmit();
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault(); // in a field of one line a browser may send by itself
+      if (!this.sendButton.disabled) this.node.requestSubmit();
     };
     this.node.addEventListener("input", () => this.#judge());
     this.#choose(this.#messages[0]);
@@ -74,21 +77,19 @@ export class Composer {
     return { text: JSON.stringify(this.#form.read()) };
   }
 
-  /** Put something that was sent before where it can be changed. */
-  edit(data) {
-    if (typeof data === "string") {
-      this.#raw.value = data;
-      this.#show("raw");
-      this.#raw.focus();
-    } else {
-      this.#binary.write(data);
-      this.#show("binary");
-    }
+  /** Put something that was sent before, a message of that title, where it can be changed. */
+  edit(data, title) {
+    this.#choose(this.#messages.find((message) => message.title === title) ?? this.#message);
+    if (typeof data === "string") this.#raw.value = data;
+    else this.#binary.write(data);
+    this.#show(typeof data === "string" ? "raw" : "binary");
+    this.#body.querySelector("textarea").focus();
   }
 
   #choose(message) {
     if (this.#message) this.#drafts.set(this.#message, this.#draft());
     this.#message = message;
+    this.#select.value = String(this.#messages.indexOf(message));
     fill(this.#about, prose(message.summary, "hint"), prose(message.description, "hint"));
     this.#modes.offer("form", message.format === "json");
     const { text, mode } = this.#drafts.get(message) ?? this.#fresh(message);
@@ -99,6 +100,7 @@ export class Composer {
 
   /** A message as it is before somebody has written it: its example. */
   #fresh(message) {
+    if (message.problem) return { text: "", mode: "raw" };
     const example = exampleOfMessage(this.#schemas, message);
     if (message.format !== "json") return { text: String(example), mode: message.format === "text" ? "raw" : "binary" };
     return { text: JSON.stringify(example, null, 2), mode: this.#mode === "raw" ? "raw" : "form" };
@@ -172,7 +174,8 @@ export class Composer {
   }
 
   #say(words, isFault = false) {
-    this.#verdict.textContent = words;
+    // It is read out when it is set, even to what it was.
+    if (this.#verdict.textContent !== words) this.#verdict.textContent = words;
     this.#verdict.classList.toggle("fault", isFault);
   }
 }

@@ -2,10 +2,9 @@
  * One WebSocket, and what went over it.
  *
  * It knows nothing of the page. Events: `state` when the state changes, `entry` when there is something new in the log.
- * The log is bounded twice, in entries and in size; how many were let go is counted.
+ * The log is bounded twice, in entries and in size; how many were dropped is counted.
  */
 const KEPT_ENTRIES = 1_000;
-const CONNECTION_LOST = 1006;
 const KEPT_SIZE = 16_000_000;
 
 export class Connection extends EventTarget {
@@ -14,7 +13,7 @@ export class Connection extends EventTarget {
   /** How it ended: `{code, reason, opened}`, once it is closed. */
   end = null;
   entries = [];
-  letGo = 0;
+  dropped = 0;
   #request;
   #socket;
   #opened = false;
@@ -35,12 +34,7 @@ export class Connection extends EventTarget {
     this.#opened = false;
     this.#lastAt = performance.now();
     this.#lastSentAt = null;
-    try {
-      this.#socket = new WebSocket(url, subprotocols);
-    } catch (fault) {
-      this.#onClose(CONNECTION_LOST, fault.message); // the browser does not even try
-      return;
-    }
+    this.#socket = new WebSocket(url, subprotocols);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#onOpen();
     this.#socket.onmessage = ({ data }) =>
@@ -66,7 +60,7 @@ export class Connection extends EventTarget {
   /** Forget what is in the log. */
   clear() {
     this.entries = [];
-    this.letGo = 0;
+    this.dropped = 0;
     this.#size = 0;
   }
 
@@ -104,7 +98,7 @@ export class Connection extends EventTarget {
     if (direction === "sent") this.#lastSentAt = now;
     while (this.entries.length > KEPT_ENTRIES || (this.#size > KEPT_SIZE && this.entries.length > 1)) {
       this.#size -= this.entries.shift().data.length;
-      this.letGo += 1;
+      this.dropped += 1;
     }
     this.dispatchEvent(new Event("entry"));
   }

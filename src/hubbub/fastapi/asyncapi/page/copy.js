@@ -3,18 +3,15 @@ import { base64 } from "./request.js";
 
 /** One word of a POSIX shell, whatever is in it. */
 export function shellQuoted(text) {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  return /^[\w@%+:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** A string of Python. The escapes of JSON are Python's too; the quotes are chosen so that JSON stays readable. */
-export function pythonString(text) {
+/** A string of Python and of JavaScript: both have the escapes of JSON. The quotes are such that JSON stays readable. */
+export function quoted(text) {
   const escaped = JSON.stringify(text);
   if (!text.includes('"') || text.includes("'")) return escaped;
   return `'${escaped.slice(1, -1).replaceAll('\\"', '"')}'`;
 }
-
-/** A string of JavaScript, as `pythonString`. */
-export const scriptString = pythonString;
 
 /**
  * A command for websocat, which sends the message, if there is one, and goes on showing what comes.
@@ -22,12 +19,12 @@ export const scriptString = pythonString;
  * It takes a line for a message: JSON is put on one line, and for any other text with line breaks that is switched off.
  * Headers have the form `-H=…`, because `-H …` takes the words after it for headers too.
  */
-export function websocat({ url, headers, subprotocols }, message = null) {
+export function websocat({ url, headers, subprotocols }, message) {
   const words = ["websocat"];
   for (const [name, value] of headers) words.push(`-H=${shellQuoted(`${name}: ${value}`)}`);
   if (subprotocols.length) words.push(`--protocol=${shellQuoted(subprotocols.join(","))}`);
   const end = shellQuoted(url);
-  if (message === null) return [...words, end].join(" ");
+  if (!message) return [...words, end].join(" ");
   if (message.bytes)
     return `echo ${base64(message.bytes)} | base64 -d | ${[...words, "--binary", "--no-close", end].join(" ")}`;
   const text = onOneLine(message.text);
@@ -37,15 +34,15 @@ export function websocat({ url, headers, subprotocols }, message = null) {
 }
 
 /** A program for the Python library `websockets`. */
-export function python({ url, headers, subprotocols }, message = null) {
-  const options = [`${pythonString(url)},`];
+export function python({ url, headers, subprotocols }, message) {
+  const options = [`${quoted(url)},`];
   if (headers.length) {
-    options.push(`additional_headers=[${headers.map((pair) => `(${pair.map(pythonString).join(", ")})`).join(", ")}],`);
+    options.push(`additional_headers=[${headers.map((pair) => `(${pair.map(quoted).join(", ")})`).join(", ")}],`);
   }
-  if (subprotocols.length) options.push(`subprotocols=[${subprotocols.map(pythonString).join(", ")}],`);
-  const called = options.length === 1 ? `connect(${pythonString(url)})` : `connect(\n    ${options.join("\n    ")}\n)`;
+  if (subprotocols.length) options.push(`subprotocols=[${subprotocols.map(quoted).join(", ")}],`);
+  const called = options.length === 1 ? `connect(${quoted(url)})` : `connect(\n    ${options.join("\n    ")}\n)`;
   const bytes = message?.bytes;
-  const payload = bytes ? `base64.b64decode("${base64(bytes)}")` : message && pythonString(message.text);
+  const payload = bytes ? `base64.b64decode("${base64(bytes)}")` : message && quoted(message.text);
   return [
     ...(bytes ? ["import base64", ""] : []),
     "from websockets.sync.client import connect",
@@ -59,13 +56,13 @@ export function python({ url, headers, subprotocols }, message = null) {
 }
 
 /** A script for a web page, where there are no headers to give. */
-export function javascript({ url, headers, subprotocols }, message = null) {
-  const protocols = subprotocols.length ? `, [${subprotocols.map(scriptString).join(", ")}]` : "";
+export function javascript({ url, headers, subprotocols }, message) {
+  const protocols = subprotocols.length ? `, [${subprotocols.map(quoted).join(", ")}]` : "";
   const bytes = message?.bytes;
-  const payload = bytes ? `new Uint8Array([${bytes.join(", ")}])` : message && scriptString(message.text);
+  const payload = bytes ? `new Uint8Array([${bytes.join(", ")}])` : message && quoted(message.text);
   return [
     ...headers.map(([name]) => `// A web page cannot send the header ${commentLine(name)} with a WebSocket.`),
-    `const socket = new WebSocket(${scriptString(url)}${protocols});`,
+    `const socket = new WebSocket(${quoted(url)}${protocols});`,
     ...(message ? [`socket.onopen = () => socket.send(${payload});`] : []),
     "socket.onmessage = ({ data }) => console.log(data);",
     "socket.onclose = ({ code, reason }) => console.log(code, reason);",

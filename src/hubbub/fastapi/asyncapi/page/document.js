@@ -1,16 +1,18 @@
 /**
- * Reads an AsyncAPI document into what the page shows: entries, each an endpoint or a family of channels, with its
+ * Reads Hubbub's AsyncAPI document into what the page shows: entries, each an endpoint or a family of channels, with its
  * parameters, its credentials and the messages of both directions as the client sees them.
+ *
+ * Nothing but text leaves here where text is due: an object would be taken for the properties of an element.
  */
 import { Schemas, nameOf } from "./schema.js";
 
-const CREDENTIAL_PLACES = { query: "query", header: "header", cookie: "cookie" };
+const text = (value) => (typeof value === "string" ? value : "");
 
 export class UnreadableDocument extends Error {}
 
 /** Fetch the document. Every failure is an UnreadableDocument whose message is for the reader of the page. */
 export async function fetchDocument(url) {
-  const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
+  const response = await fetch(url).catch(() => null);
   if (response === null) throw new UnreadableDocument("The server does not answer.");
   if (!response.ok) throw new UnreadableDocument(`The server answered with status ${response.status}.`);
   const document = await response.json().catch(() => null);
@@ -26,67 +28,77 @@ export async function fetchDocument(url) {
 export function readDocument(document) {
   const schemas = new Schemas(document);
   const entries = Object.entries(document.channels ?? {}).map(([key, channel]) => readEntry(schemas, key, channel));
-  return { info: document.info ?? {}, schemas, entries };
+  const { title, version, description } = document.info ?? {};
+  return { info: { title: text(title), version: text(version), description: text(description) }, schemas, entries };
 }
 
-function readEntry(schemas, key, reference) {
-  const channel = schemas.follow(reference);
+function readEntry(schemas, key, channel) {
   const extension = channel["x-hubbub"] ?? {};
-  const operations = operationsOf(schemas, key);
+  const operations = Object.values(schemas.document.operations ?? {}).filter(
+    (operation) => operation.channel?.$ref === `#/channels/${key}`,
+  );
   const parameters = readParameters(schemas, channel, extension);
+  const address = text(channel.address);
+  const title = text(channel.title);
+  const summary = text(channel.summary);
   return {
     key,
     kind: extension.kind === "channel" ? "channel" : "endpoint",
-    address: channel.address ?? key,
-    title: channel.title ?? key,
-    summary: channel.summary ?? "",
-    description: channel.description ?? "",
-    tags: (channel.tags ?? []).map((tag) => schemas.follow(tag).name),
+    address,
+    title,
+    summary,
+    caption: summary || (title === address ? "" : title),
+    description: text(channel.description),
+    tags: (channel.tags ?? []).map(({ name }) => text(name)),
     parameters,
     credentials: readCredentials(schemas, operations, parameters),
     // The document speaks for the application: what it receives, the client sends.
-    sent: messagesOf(schemas, channel, operations, "receive"),
-    received: messagesOf(schemas, channel, operations, "send"),
-    onInvalid: extension.onInvalid,
+    sent: messagesOf(schemas, operations, "receive"),
+    received: messagesOf(schemas, operations, "send"),
+    onInvalid: text(extension.onInvalid),
     limits: extension.limits ?? {},
     outbox: extension.outbox,
     history: extension.history,
     presence: extension.presence,
-    policy: extension.policy,
-    closeCodes: extension.closeCodes ?? [],
-    refusals: extension.refusals ?? [],
-    problems: extension.problems ?? [],
+    policy: text(extension.policy),
+    closeCodes: readCodes(extension.closeCodes, "code", "reason"),
+    refusals: readCodes(extension.refusals, "status", "limit"),
+    problems: (extension.problems ?? []).map(text),
   };
 }
 
-function operationsOf(schemas, key) {
-  const reference = `#/channels/${key}`;
-  return Object.values(schemas.document.operations ?? {})
-    .map((operation) => schemas.follow(operation))
-    .filter((operation) => operation.channel?.$ref === reference);
+/** Codes of either kind: the number, the word that goes with it, and what it means. */
+function readCodes(list, number, word) {
+  return (list ?? []).map((one) => ({
+    code: Number(one[number]),
+    word: text(one[word]),
+    description: text(one.description),
+  }));
 }
 
-function messagesOf(schemas, channel, operations, action) {
+function messagesOf(schemas, operations, action) {
   const messages = operations
     .filter((operation) => operation.action === action)
-    .flatMap((operation) => operation.messages ?? Object.values(channel.messages ?? {}))
+    .flatMap((operation) => operation.messages ?? [])
     .map((reference) => readMessage(schemas, reference));
   // A title is for people, a name tells apart: two models of one name have the same title.
+  const titles = messages.map(({ title }) => title);
   for (const message of messages) {
-    if (messages.some((other) => other !== message && other.title === message.title)) message.title = message.name;
+    if (titles.indexOf(message.title) !== titles.lastIndexOf(message.title)) message.title = message.name;
   }
   return messages;
 }
 
 function readMessage(schemas, reference) {
   const message = schemas.follow(reference);
-  const key = nameOf(reference.$ref);
+  const name = text(message.name) || nameOf(reference.$ref);
   return {
-    name: message.name ?? key,
-    title: message.title ?? message.name ?? key,
-    summary: message.summary ?? "",
-    description: message.description ?? "",
-    format: formatOf(message.contentType ?? schemas.document.defaultContentType ?? ""),
+    name,
+    title: text(message.title) || name,
+    summary: text(message.summary),
+    description: text(message.description),
+    problem: text(message["x-hubbub"]?.problem),
+    format: formatOf(text(message.contentType)),
     schema: message.payload ?? {},
     examples: (message.examples ?? []).filter((example) => "payload" in example).map((example) => example.payload),
   };
@@ -98,17 +110,13 @@ function formatOf(contentType) {
 }
 
 function readParameters(schemas, channel, extension) {
-  const path = Object.entries(channel.parameters ?? {}).map(([name, reference]) => {
-    const parameter = schemas.follow(reference);
-    const { description, examples, enum: choices, default: preset } = parameter;
-    const about = Object.fromEntries(
-      Object.entries({ description, examples, enum: choices, default: preset }).filter(
-        ([, value]) => value !== undefined,
-      ),
-    );
-    const slashes = (extension.slashes ?? []).includes(name);
-    return { name, place: "path", required: true, slashes, schema: { ...parameter["x-schema"], ...about } };
-  });
+  const path = Object.entries(channel.parameters ?? {}).map(([name, parameter]) => ({
+    name,
+    place: "path",
+    required: true,
+    slashes: (extension.slashes ?? []).includes(name),
+    schema: parameter["x-schema"] ?? {},
+  }));
   const { query, headers } = channel.bindings?.ws ?? {};
   return [
     ...path,
@@ -119,7 +127,7 @@ function readParameters(schemas, channel, extension) {
 }
 
 function readFields(schemas, place, object) {
-  const { properties = {}, required = [] } = object ? schemas.resolve(object) : {};
+  const { properties = {}, required = [] } = schemas.resolve(object ?? {});
   return Object.entries(properties).map(([name, schema]) => ({
     name,
     place,
@@ -130,26 +138,22 @@ function readFields(schemas, place, object) {
 
 /** What proves who the client is: fields to fill in, each with the place where a handshake carries it. */
 function readCredentials(schemas, operations, parameters) {
-  const schemes = new Map();
-  for (const operation of operations) {
-    for (const reference of operation.security ?? []) {
-      const scheme = schemas.follow(reference);
-      const name = nameOf(reference.$ref) || (scheme.type ?? "");
-      schemes.set(reference.$ref ?? JSON.stringify(scheme), readCredential(name, scheme));
-    }
-  }
+  const references = operations.flatMap(({ security }) => security ?? []).map(({ $ref }) => $ref);
   const declared = new Set(parameters.map(({ place, name }) => `${place} ${name.toLowerCase()}`));
-  return [...schemes.values()].filter(({ place, name }) => {
-    const key = `${place} ${name.toLowerCase()}`;
-    return !declared.has(key) && declared.add(key); // two schemes may share one header: it is asked for once
-  });
+  return [...new Set(references)]
+    .map(($ref) => readCredential(nameOf($ref), schemas.follow({ $ref })))
+    .filter(({ place, name }) => {
+      const key = `${place} ${name.toLowerCase()}`;
+      return !declared.has(key) && declared.add(key); // two schemes may share one header: it is asked for once
+    });
 }
 
 function readCredential(title, scheme) {
-  const about = { title, secret: true, description: scheme.description, type: scheme.type, schema: { type: "string" } };
-  if (scheme.type === "httpApiKey" || scheme.type === "apiKey") {
-    return { ...about, name: scheme.name ?? title, place: CREDENTIAL_PLACES[scheme.in] ?? "query", prefix: "" };
+  const description = text(scheme.description);
+  const about = { title, secret: true, description, type: scheme.type, schema: { type: "string" } };
+  if (scheme.type === "httpApiKey") {
+    return { ...about, name: text(scheme.name), place: text(scheme.in), prefix: "" };
   }
-  const basic = scheme.type === "http" && /^basic$/i.test(scheme.scheme ?? "");
+  const basic = scheme.type === "http" && /^basic$/i.test(text(scheme.scheme));
   return { ...about, name: "Authorization", place: "header", prefix: basic ? "Basic " : "Bearer ", basic };
 }

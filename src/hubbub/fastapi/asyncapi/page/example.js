@@ -1,6 +1,7 @@
 /** Makes a value that fits a schema, to fill a form with and to show. */
 
 const BY_FORMAT = {
+  __proto__: null,
   "date-time": "2030-01-31T12:00:00Z",
   date: "2030-01-31",
   time: "12:00:00Z",
@@ -15,11 +16,22 @@ const BY_FORMAT = {
   base64: "aHVi",
   binary: "",
 };
+const MOST_STEPS = 5_000;
+const MOST_UNIONS = 4;
 const WORDS = ["text", "lobby", "ada", "a", "1", "0", "a-1", "A1", "2030-01-31", "00000000", "0123456789abcdef"];
 
-/** A value that fits the schema: what it gives as an example or default, or else one made from its constraints. */
+/**
+ * A value that fits the schema: what it gives as an example or default, or else one made from its constraints.
+ *
+ * Recursive types have an end, and a near one: it has as few unions of objects within each other as possible.
+ */
 export function exampleOf(schemas, schema, name = "") {
-  return make(schemas, schema, name, []) ?? null;
+  const budget = { steps: MOST_STEPS };
+  for (let unions = 1; unions <= MOST_UNIONS; unions += 1) {
+    const value = make(schemas, schema, name, { references: [], unions, budget });
+    if (value !== undefined) return value;
+  }
+  return null;
 }
 
 /** A value for a part that somebody adds: null only where there is nothing else. */
@@ -48,11 +60,12 @@ function isShown(schemas, schema, required) {
   return required || resolved.examples?.length > 0 || (resolved.default ?? null) !== null;
 }
 
-/** `stack` has the references that are being made: undefined says that there is no end on this way. */
-function make(schemas, schema, name, stack) {
+/** `way` has the references that are being made, and what it may take: undefined says that there is no end on it. */
+function make(schemas, schema, name, way) {
   const reference = schema?.$ref;
-  if (reference !== undefined && stack.includes(reference)) return undefined;
-  const inner = reference === undefined ? stack : [...stack, reference];
+  way.budget.steps -= 1;
+  if (way.budget.steps < 0 || way.references.includes(reference)) return undefined;
+  const inner = reference === undefined ? way : { ...way, references: [...way.references, reference] };
   const resolved = schemas.resolve(schema);
   if (resolved.examples?.length) return resolved.examples[0];
   if (resolved.default !== undefined && !("const" in resolved)) return resolved.default;
@@ -62,7 +75,7 @@ function make(schemas, schema, name, stack) {
     case "enum":
       return resolved.enum[0];
     case "union":
-      return first(resolved.anyOf ?? resolved.oneOf, (choice) => make(schemas, choice, name, inner));
+      return makeUnion(schemas, resolved.anyOf ?? resolved.oneOf, name, inner);
     case "object":
       return makeObject(schemas, resolved, inner);
     case "map":
@@ -72,9 +85,8 @@ function make(schemas, schema, name, stack) {
     case "string":
       return makeString(resolved, name);
     case "integer":
-      return makeNumber(resolved, 1);
     case "number":
-      return makeNumber(resolved, 1);
+      return makeNumber(resolved);
     case "boolean":
       return true;
     case "null":
@@ -84,30 +96,48 @@ function make(schemas, schema, name, stack) {
   }
 }
 
-function first(choices, made) {
+function makeUnion(schemas, choices, name, way) {
+  const isDeep = choices.filter((choice) => schemas.kind(choice) === "object").length > 1;
+  if (isDeep && way.unions === 0) return undefined;
+  const inner = isDeep ? { ...way, unions: way.unions - 1 } : way;
   for (const choice of choices) {
-    const value = made(choice);
+    const value = make(schemas, choice, name, inner);
     if (value !== undefined) return value;
   }
   return undefined;
 }
 
 function makeObject(schemas, { properties = {}, required = [] }, stack) {
-  const object = {};
+  const pairs = [];
   for (const [name, schema] of Object.entries(properties)) {
     if (!isShown(schemas, schema, required.includes(name))) continue;
     const value = make(schemas, schema, name, stack);
     if (value === undefined) return undefined;
-    object[name] = value;
+    pairs.push([name, value]);
   }
-  return object;
+  return Object.fromEntries(pairs);
 }
 
-function makeArray(schemas, { items = {}, prefixItems, minItems = 0, maxItems = Infinity }, name, stack) {
-  if (prefixItems) return prefixItems.map((item) => make(schemas, item, name, stack) ?? null);
+function makeArray(schemas, schema, name, stack) {
+  const { items = {}, prefixItems, minItems = 0, maxItems = Infinity, uniqueItems } = schema;
+  if (prefixItems) {
+    const values = prefixItems.map((one) => make(schemas, one, name, stack));
+    return values.includes(undefined) ? undefined : values;
+  }
   const item = maxItems > 0 ? make(schemas, items, name, stack) : undefined;
   if (item === undefined) return minItems > 0 ? undefined : [];
-  return Array.from({ length: Math.max(1, minItems) }, () => item);
+  return Array.from({ length: Math.max(1, minItems) }, (_, index) =>
+    uniqueItems ? another(schemas, items, item, index) : item,
+  );
+}
+
+/** A value beside the first that was made, where all have to differ. */
+function another(schemas, schema, value, index) {
+  const { enum: choices, multipleOf = 1 } = schemas.resolve(schema);
+  if (choices) return choices[index] ?? value;
+  if (typeof value === "number") return value + index * multipleOf;
+  if (typeof value === "boolean") return index === 0;
+  return typeof value === "string" && index ? `${value}${index + 1}` : value;
 }
 
 function makeString({ format, pattern, minLength = 0, maxLength = Infinity }, name) {
@@ -125,13 +155,15 @@ function matches(pattern, text) {
   }
 }
 
-function makeNumber(schema, step) {
-  const unit = schema.multipleOf ?? step;
-  const over = schema.exclusiveMinimum === undefined ? undefined : schema.exclusiveMinimum + unit;
-  const under = schema.exclusiveMaximum === undefined ? undefined : schema.exclusiveMaximum - unit;
-  const least = schema.minimum ?? over;
-  const most = schema.maximum ?? under;
-  if (least > most) return ((schema.exclusiveMinimum ?? least) + (schema.exclusiveMaximum ?? most)) / 2;
-  if (least !== undefined) return Math.ceil(least / unit) * unit;
-  return most !== undefined && most < unit ? Math.floor(most / unit) * unit : unit;
+function makeNumber(schema) {
+  const { minimum = -Infinity, maximum = Infinity, exclusiveMinimum = -Infinity, exclusiveMaximum = Infinity } = schema;
+  const unit = schema.multipleOf ?? 1;
+  const least = Math.max(minimum, exclusiveMinimum);
+  const most = Math.min(maximum, exclusiveMaximum);
+  const up = Math.ceil(least / unit) * unit;
+  const down = Math.floor(most / unit) * unit;
+  const whole = [least === -Infinity ? unit : up, up + unit, down, down - unit];
+  const fits = (one) => one >= minimum && one > exclusiveMinimum && one <= maximum && one < exclusiveMaximum;
+  const found = [...whole, ...(schema.type === "integer" ? [] : [least, (least + most) / 2])];
+  return found.find((one) => Number.isFinite(one) && fits(one)) ?? unit;
 }

@@ -90,6 +90,7 @@ function unionParts(schemas, schema, seen) {
 
 /** The fields of a message on one line: `type: "say", text: string`. */
 export function signature(schemas, message) {
+  if (message.problem) return "not described";
   if (message.format !== "json") return message.format === "text" ? "any text" : "any bytes";
   if (schemas.kind(message.schema) !== "object") return schemas.typeName(message.schema);
   const { properties, required = [] } = schemas.resolve(message.schema);

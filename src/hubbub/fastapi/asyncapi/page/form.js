@@ -6,11 +6,11 @@
  * end. A value that does not have the schema's type is kept as it is, as JSON text: a form never changes what it is
  * given.
  */
-import { element, inline, newId } from "./element.js";
+import { aboutLine, element, inline, labelFor, newId } from "./element.js";
 import { exampleOf, exampleOfAdded } from "./example.js";
-import { faultsOf } from "./validate.js";
+import { faultsOf, likely, suits } from "./validate.js";
+import { shown } from "./words.js";
 
-const LONG_TEXT = 200;
 const GROUPS = new Set(["object", "map", "array"]);
 
 /** A field of the form has text that is not JSON. */
@@ -41,15 +41,9 @@ class FormMaker {
   const(place) {
     const { const: fixed } = this.schemas.resolve(place.schema);
     if (JSON.stringify(place.value) !== JSON.stringify(fixed)) return this.json(place);
-    const shown = typeof fixed === "string" ? fixed : JSON.stringify(fixed);
-    const input = element("input.fixed", {
-      id: newId("field"),
-      value: shown,
-      readOnly: true,
-      title: "Always this value",
-    });
-    const label = element("label", { htmlFor: input.id }, place.label || "value");
-    const node = element("div.field", element("div.field-head.constant", label, input, ...(place.actions ?? [])));
+    const input = element("input.fixed", { value: shown(fixed), readOnly: true, title: "Always this value" });
+    const label = labelFor(input, place.label || "value");
+    const node = element("div.field", element("div.field-head.constant", label, input, place.actions));
     return { node, read: () => fixed };
   }
 
@@ -59,37 +53,32 @@ class FormMaker {
     if (chosen < 0) return this.json(place);
     const select = element(
       "select",
-      choices.map((choice, index) => element("option", { value: String(index) }, text(choice))),
+      choices.map((choice, index) => element("option", { value: String(index) }, shown(choice))),
     );
     select.value = String(chosen);
     return { node: this.#row(place, select), read: () => choices[Number(select.value)] };
   }
 
   boolean(place) {
-    const id = newId("field");
-    const box = element("input", { type: "checkbox", id, checked: place.value });
-    const label = element("label", { htmlFor: id }, place.label || "true");
-    const head = element("div.field-head", box, label, ...this.#notes(place), ...(place.actions ?? []));
+    const box = element("input", { type: "checkbox", checked: place.value });
+    const head = element("div.field-head", box, labelFor(box, place.label || "true"), this.#notes(place), place.actions);
     const node = element("div.field", head, this.#hint(place, box));
     return { node, read: () => box.checked };
   }
 
   string(place) {
-    const resolved = this.schemas.resolve(place.schema);
-    const long = place.value.includes("\n") || place.value.length > LONG_TEXT;
-    const input = long
-      ? element("textarea", { value: place.value, rows: 4 })
-      : element("input", {
-          value: place.value,
-          type: "text",
-          autocomplete: "off",
-          spellcheck: !resolved.format && !resolved.pattern,
-        });
+    const { format, pattern } = this.schemas.resolve(place.schema);
+    if (place.value.includes("\r")) return this.json(place); // a text area would change it
+    const isLine = format && !place.value.includes("\n");
+    const input = isLine
+      ? element("input", { value: place.value })
+      : element("textarea.text", { value: place.value, rows: Math.min(9, place.value.split("\n").length) });
+    if (!format && !pattern) input.spellcheck = true;
     return { node: this.#row(place, input), read: () => input.value };
   }
 
   number(place) {
-    const input = element("input", { type: "number", value: String(place.value), autocomplete: "off" });
+    const input = element("input", { type: "number", value: String(place.value) });
     input.step = "any"; // and any range: a value that does not fit may be sent on purpose
     return { node: this.#row(place, input), read: () => (input.value === "" ? null : Number(input.value)) };
   }
@@ -104,12 +93,8 @@ class FormMaker {
 
   /** Any JSON. */
   json(place) {
-    const input = element("textarea.code", {
-      rows: 3,
-      spellcheck: false,
-      value: JSON.stringify(place.value ?? null, null, 2),
-    });
-    const fault = element("p.fault", { id: newId("fault") });
+    const input = element("textarea.code", { rows: 3, value: JSON.stringify(place.value ?? null, null, 2) });
+    const fault = element("p.fault", { id: newId() });
     input.oninput = () => {
       fault.textContent = "";
       input.removeAttribute("aria-invalid");
@@ -132,25 +117,24 @@ class FormMaker {
   union(place) {
     const choices = this.schemas.alternatives(place.schema);
     if (choices.length === 1) return this.control({ ...place, schema: choices[0] });
-    const fitting = (value) => choices.findIndex((choice) => faultsOf(this.schemas, choice, value).length === 0);
-    const nearest = choices.findIndex(
-      (choice) => suits(this.schemas.kind(choice), place.value) && this.schemas.kind(choice) !== "null",
-    );
-    const current = [fitting(place.value), nearest, 0].find((index) => index >= 0);
+    const near = likely(this.schemas, choices, place.value);
+    const isFitting = (choice) => faultsOf(this.schemas, choice, place.value).length === 0;
+    const current = choices.indexOf((near.length > 1 && near.find(isFitting)) || near[0]);
     const names = choices.map((choice) => this.schemas.typeName(choice));
+    const label = place.label || "value";
     const select = element(
       "select.small",
+      { "aria-label": `Kind of ${label}` },
       names.map((name, index) => element("option", { value: String(index) }, name)),
     );
     select.value = String(current);
-    select.setAttribute("aria-label", `Kind of ${place.label || "value"}`);
-    const slot = element("div.slot", { role: "group", "aria-label": place.label || "value" });
+    const slot = element("div.slot", { role: "group", "aria-label": label });
     let inner;
     const show = (value) => {
       const chosen = choices[Number(select.value)];
       const kind = this.schemas.kind(chosen);
-      const label = GROUPS.has(kind) ? "" : place.label; // the slot has the label of a group already
-      inner = this.control({ schema: chosen, label, required: place.required, value });
+      const inside = GROUPS.has(kind) ? "" : place.label; // the slot has the label of a group already
+      inner = this.control({ schema: chosen, label: inside, required: place.required, value });
       slot.replaceChildren(kind === "null" ? "" : inner.node);
     };
     select.onchange = () => {
@@ -158,8 +142,7 @@ class FormMaker {
       changed(slot);
     };
     show(place.value);
-    const name = element("span.name", place.label || "value");
-    const head = element("div.field-head", name, select, ...(place.actions ?? []));
+    const head = element("div.field-head", element("span.name", label), select, place.actions);
     return { node: element("div.field.union", head, slot), read: () => inner.read() };
   }
 
@@ -191,15 +174,13 @@ class FormMaker {
         ...Object.keys(properties)
           .filter((name) => !fields.has(name))
           .map((name) => {
-            const button = element("button.small.add", { type: "button" }, `+ ${name}`);
-            button.setAttribute("aria-label", `Add ${name}`);
-            button.onclick = () => {
+            const onclick = () => {
               add(name, exampleOfAdded(this.schemas, properties[name], name));
               offer();
               changed(list);
               focusFirst(fields.get(name).node);
             };
-            return button;
+            return element("button.small.add", { "aria-label": `Add ${name}`, onclick }, `+ ${name}`);
           }),
       );
     for (const [name, value] of Object.entries(place.value)) add(name, value);
@@ -210,13 +191,18 @@ class FormMaker {
 
   map(place) {
     const { additionalProperties } = this.schemas.resolve(place.schema);
-    const entries = new Set(); // {key, control}
+    const entries = new Set(); // {input, control}
     const list = element("div.fields");
+    let number = 0; // tells the entries apart, whatever their keys become
+    const keys = () => [...entries].map(({ input }) => input.value);
     const add = (key, value) => {
-      const input = element("input", { value: key, "aria-label": "Key", autocomplete: "off", spellcheck: false });
-      const control = this.control({ schema: additionalProperties, label: "value", value, required: true });
+      number += 1;
+      for (let free = number; key === undefined; free += 1) if (!keys().includes(`key${free}`)) key = `key${free}`;
+      const input = element("input", { value: key, "aria-label": `Key ${number}` });
+      const label = `value ${number}`;
+      const control = this.control({ schema: additionalProperties, label, value, required: true });
       const entry = { input, control };
-      const remover = this.#remover("entry", () => {
+      const remover = this.#remover(`entry ${number}`, () => {
         row.remove();
         entries.delete(entry);
         changed(list);
@@ -228,13 +214,13 @@ class FormMaker {
       return row;
     };
     for (const [key, value] of Object.entries(place.value)) add(key, value);
-    const button = element("button.small.add", { type: "button" }, "+ entry");
-    button.setAttribute("aria-label", `Add an entry to ${place.label || "the message"}`);
-    button.onclick = () => {
-      const row = add(`key${entries.size + 1}`, exampleOfAdded(this.schemas, additionalProperties));
+    const onclick = () => {
+      const row = add(undefined, exampleOfAdded(this.schemas, additionalProperties));
       changed(list);
       focusFirst(row);
     };
+    const name = `Add an entry to ${place.label || "the message"}`;
+    const button = element("button.small.add", { "aria-label": name, onclick }, "+ entry");
     const node = this.#group(place, list, element("div.adders", button));
     return {
       node,
@@ -279,21 +265,20 @@ class FormMaker {
       changed(list);
       return true;
     };
-    const button = element("button.small.add", { type: "button" }, "+ item");
-    button.setAttribute("aria-label", `Add an item to ${place.label || "the list"}`);
-    button.onclick = () => {
+    const onclick = () => {
       const added = exampleOfAdded(this.schemas, schemaAt(controls.length));
       if (change((present) => [...present, added])) focusFirst(controls.at(-1).node);
     };
+    const name = `Add an item to ${place.label || "the list"}`;
+    const button = element("button.small.add", { "aria-label": name, onclick }, "+ item");
     show(place.value);
     return { node: this.#group(place, list, element("div.adders", button)), read: readAll };
   }
 
   #row(place, input, note) {
-    input.id = newId("field");
     if (place.required) input.setAttribute("aria-required", "true");
-    const label = element("label", { htmlFor: input.id }, place.label || "value");
-    const head = element("div.field-head", label, ...this.#notes(place, note), ...(place.actions ?? []));
+    const label = labelFor(input, place.label || "value");
+    const head = element("div.field-head", label, this.#notes(place, note), place.actions);
     return element("div.field", head, input, this.#hint(place, input));
   }
 
@@ -306,13 +291,7 @@ class FormMaker {
     const { description } = this.schemas.resolve(place.schema);
     const words = this.schemas.kind(place.schema) === "enum" ? [] : this.schemas.constraints(place.schema);
     if (!description && words.length === 0) return null;
-    const hint = element(
-      "p.hint",
-      { id: newId("hint") },
-      description ? inline(description) : "",
-      description && words.length ? " · " : "",
-      words.join(" · "),
-    );
+    const hint = element("p.hint", { id: newId() }, aboutLine(description, words));
     input.setAttribute("aria-describedby", hint.id);
     return hint;
   }
@@ -321,7 +300,7 @@ class FormMaker {
     if (!place.label) return element("div.form-root", children);
     const { description } = this.schemas.resolve(place.schema);
     const type = element("span.type", this.schemas.typeName(place.schema));
-    const legend = element("legend", element("span.name", place.label), type, ...(place.actions ?? []));
+    const legend = element("legend", element("span.name", place.label), type, place.actions);
     return element(
       "fieldset",
       { "aria-label": place.label },
@@ -332,35 +311,11 @@ class FormMaker {
   }
 
   #remover(name, remove) {
-    const button = element("button.remove", { type: "button", title: `Remove ${name}` }, "×");
-    button.setAttribute("aria-label", `Remove ${name}`);
-    button.onclick = remove;
-    return button;
+    const title = `Remove ${name}`;
+    return element("button.remove", { title, "aria-label": title, onclick: remove }, "×");
   }
 }
 
-/** Whether a control of this kind can hold the value. */
-function suits(kind, value) {
-  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  switch (kind) {
-    case "object":
-    case "map":
-      return isObject;
-    case "array":
-      return Array.isArray(value);
-    case "string":
-      return typeof value === "string";
-    case "integer":
-    case "number":
-      return typeof value === "number";
-    case "boolean":
-      return typeof value === "boolean";
-    case "null":
-      return value === null;
-    default:
-      return true;
-  }
-}
 
 /** Put the field where the schema has it; what the schema does not know comes last. */
 function insertInOrder(list, fields, order, name) {
@@ -374,8 +329,4 @@ function changed(node) {
 
 function focusFirst(node) {
   node.querySelector("input:not([readonly]), select, textarea, button")?.focus();
-}
-
-function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
 }

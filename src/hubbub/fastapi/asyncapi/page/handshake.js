@@ -1,8 +1,9 @@
 /** The form for a handshake: parameters, credentials and subprotocols of an endpoint. */
 import { codeView } from "./code.js";
-import { element, inline, newId } from "./element.js";
+import { aboutLine, element, labelFor, newId } from "./element.js";
 import { keyOf, requestFor } from "./request.js";
 import { parameterFault } from "./validate.js";
+import { shown } from "./words.js";
 
 const ONLY_IN_CODE = {
   header: "A browser cannot send headers with a WebSocket: they are in the code to copy.",
@@ -15,28 +16,31 @@ export class HandshakeForm {
   #schemas;
   #entry;
   #root;
-  #fields = [];
+  #fields;
   #protocols;
   #summary = element("p.verdict.fault", { role: "alert" });
-  #anyway = element("button", { type: "button", hidden: true }, "Connect anyway");
+  #anyway;
 
   /** `connect(request)` is called with the request; `root` is the address at which the application begins. */
   constructor(schemas, entry, root, connect) {
     this.#schemas = schemas;
     this.#entry = entry;
     this.#root = root;
-    const parameters = [...entry.parameters, ...entry.credentials];
-    this.#fields = parameters.map((parameter) => this.#field(parameter));
+    this.#fields = [...entry.parameters, ...entry.credentials].map((parameter) => this.#field(parameter));
     this.#protocols = this.#protocolField();
-    this.#anyway.onclick = () => this.#connect(connect, true);
-    const code = codeView(() => ({ request: this.request(), message: null }));
+    this.#anyway = element(
+      "button",
+      { hidden: true, onclick: () => this.#connect(connect, true) },
+      "Connect anyway",
+    );
+    const code = codeView(() => ({ request: this.request() }));
     const inURL = this.#fields.filter(({ parameter }) => parameter.place === "path" || parameter.place === "query");
     const elsewhere = this.#fields.filter((field) => !inURL.includes(field));
     const first = inURL.length <= FEW ? inURL : inURL.filter(({ parameter }) => parameter.required || parameter.secret);
     const optional = inURL.filter((field) => !first.includes(field));
     this.node = element(
       "form.handshake.card",
-      { noValidate: true, autocomplete: "off", "aria-label": `Connect to ${entry.address}` },
+      { noValidate: true, autocomplete: "off", spellcheck: "false", "aria-label": `Connect to ${entry.address}` },
       grid(first),
       element(
         "div.disclosures",
@@ -47,13 +51,17 @@ export class HandshakeForm {
         code.node,
       ),
       this.#summary,
-      element("div.actions", element("button.primary", "Connect"), this.#anyway),
+      element("div.actions", element("button.primary", { type: "submit" }, "Connect"), this.#anyway),
     );
     this.node.onsubmit = (submitted) => {
       submitted.preventDefault();
       this.#connect(connect, false);
     };
-    this.node.addEventListener("input", () => code.update());
+    this.node.addEventListener("input", () => {
+      this.#summary.textContent = "";
+      this.#anyway.hidden = true;
+      code.update();
+    });
   }
 
   request() {
@@ -77,9 +85,8 @@ export class HandshakeForm {
   #field(parameter) {
     const { name, place, schema, required, secret } = parameter;
     const input = inputFor(this.#schemas, parameter);
-    input.id = newId("parameter");
-    const fault = element("p.fault", { id: newId("fault") });
-    const hint = element("p.hint", { id: newId("hint") }, hintFor(this.#schemas, parameter));
+    const fault = element("p.fault", { id: newId() });
+    const hint = element("p.hint", { id: newId() }, hintFor(this.#schemas, parameter));
     input.setAttribute("aria-describedby", `${hint.id} ${fault.id}`);
     const isNeeded = required && (place === "path" || place === "query");
     if (isNeeded) input.setAttribute("aria-required", "true");
@@ -96,15 +103,13 @@ export class HandshakeForm {
       else input.removeAttribute("aria-invalid");
       return !words;
     };
+    // Only what was found at fault is looked at again: a fault that came as one leaves a field would move the button.
     input.addEventListener("input", () => {
       if (input.hasAttribute("aria-invalid")) check();
     });
-    input.addEventListener("blur", () => {
-      if (input.value !== "") check();
-    });
     const head = element(
       "div.field-head",
-      element("label", { htmlFor: input.id }, name),
+      labelFor(input, name),
       element("span.type", secret ? parameter.title : this.#schemas.typeName(schema)),
       required && element("span.required", "required"),
       element("span.place", place),
@@ -113,14 +118,8 @@ export class HandshakeForm {
   }
 
   #protocolField() {
-    const input = element("input", {
-      id: newId("protocols"),
-      autocomplete: "off",
-      spellcheck: false,
-      placeholder: "chat.v2, chat.v1",
-    });
-    const fault = element("p.fault", { id: newId("fault") });
-    input.setAttribute("aria-describedby", fault.id);
+    const fault = element("p.fault", { id: newId() });
+    const input = element("input", { placeholder: "chat.v2, chat.v1", "aria-describedby": fault.id });
     const read = () => input.value.split(/[\s,]+/).filter(Boolean);
     const check = () => {
       const names = read();
@@ -128,7 +127,7 @@ export class HandshakeForm {
       fault.textContent = fits ? "" : "Subprotocols are names without spaces and special characters, each once.";
       return fits;
     };
-    const label = element("label", { htmlFor: input.id }, "Offered to the server, the preferred one first");
+    const label = labelFor(input, "Offered to the server, the preferred one first");
     return { input, read, check, node: element("div.field", label, input, fault) };
   }
 }
@@ -151,50 +150,43 @@ function namesOf(fields) {
   return fields.map(({ parameter }) => parameter.name).join(", ");
 }
 
-function inputFor(schemas, { name, place, schema, required, secret }) {
+function inputFor(schemas, { schema, required, secret }) {
   const resolved = schemas.resolve(schema);
   const choices = schemas.alternatives(schema).filter((choice) => schemas.kind(choice) !== "null");
   const kind = choices.length === 1 ? schemas.kind(choices[0]) : "string";
   const example = resolved.examples?.[0] ?? resolved.default ?? undefined;
-  // A secret is never kept by the browser, nor shown.
-  if (secret)
-    return element("input", { type: "password", autocomplete: "off", spellcheck: false, name: newId("secret") });
+  // A secret is never kept by the browser, nor shown; with a name of its own no browser fills it in.
+  if (secret) return element("input", { type: "password", name: newId() });
   if (kind === "enum" || kind === "boolean" || kind === "const") {
     const inner = schemas.resolve(choices[0]);
     const values = kind === "boolean" ? [true, false] : (inner.enum ?? [inner.const]);
     const select = element(
       "select",
       !required && element("option", { value: "" }, "(left out)"),
-      values.map((value) => element("option", String(value))),
+      values.map((value) => element("option", shown(value))),
     );
-    if (required && example !== undefined) select.value = String(example);
+    if (required && example !== undefined) select.value = shown(example);
     return select;
   }
-  if (kind === "array") return element("textarea", { rows: 2, spellcheck: false, placeholder: "one a line" });
-  const value = required && resolved.examples?.length ? String(resolved.examples[0]) : "";
-  const placeholder = example === undefined || value ? "" : `${required ? "for example " : ""}${text(example)}`;
+  if (kind === "array") return element("textarea", { rows: 2, placeholder: "one a line" });
+  const value = required && resolved.examples?.length ? shown(resolved.examples[0]) : "";
+  const isEmpty = example === undefined || example === "" || value;
+  const placeholder = isEmpty ? "" : `${required ? "for example " : ""}${shown(example)}`;
   const type = kind === "integer" || kind === "number" ? "number" : "text";
-  const input = element("input", { type, value, placeholder, autocomplete: "off", spellcheck: false });
+  const input = element("input", { type, value, placeholder, autocapitalize: "none" });
   if (type === "number") input.step = "any";
-  if (place === "path" || name.length < 3) input.autocapitalize = "none";
   return input;
 }
 
 function hintFor(schemas, { schema, description, type, prefix, slashes, basic }) {
-  const resolved = schemas.resolve(schema);
   const words = schemas.constraints(schema);
   if (slashes) words.push("may have slashes");
   if (prefix) words.push(basic ? "user:password" : `sent as ${prefix.trim()}`);
   if (type === "oauth2" || type === "openIdConnect") words.push("the access token");
-  const about = description ?? resolved.description;
-  return [about ? inline(about) : "", about && words.length ? " · " : "", words.join(" · ")];
+  return aboutLine(description ?? schemas.resolve(schema).description, words);
 }
 
 function notes(fields) {
   const places = new Set(fields.map(({ parameter }) => parameter.place));
   return [...places].map((place) => ONLY_IN_CODE[place]).join(" ");
-}
-
-function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
 }

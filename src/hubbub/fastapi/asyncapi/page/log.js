@@ -9,7 +9,7 @@ import { hex } from "./binary.js";
 import { copyButton } from "./clipboard.js";
 import { element } from "./element.js";
 import { prettyJson } from "./pretty.js";
-import { span } from "./words.js";
+import { plural, span } from "./words.js";
 
 const PREVIEW = 240;
 const NEAR_END_PX = 40;
@@ -34,16 +34,18 @@ export class LogView {
     "aria-label": "Filter the log by text",
     autocomplete: "off",
   });
-  #pause = element("button.small", { type: "button", "aria-pressed": "false" }, "Pause");
+  #pause = element("button.small", { "aria-pressed": "false", onclick: () => this.#togglePause() }, "Pause");
   #rows = new Map(); // number of the entry -> its line; in the order of the page
+  #known = new WeakMap(); // entry -> what its message is
   #shownTo = 0; // number of the last entry that was looked at
-  #isPaused = false;
+  #kept = null; // the entries of the moment of the pause
   #follows = true;
+  #scrolledTo = 0;
   #isDue = false;
   #recognise;
   #again;
 
-  /** `recognise[direction](data)` tells what a message is; `again(data)` is called to edit one that was sent. */
+  /** `recognise[direction](data)` tells what a message is; `again(data, name)` is called to edit one that was sent. */
   constructor(connection, label, recognise, again) {
     this.#connection = connection;
     this.#recognise = recognise;
@@ -59,32 +61,34 @@ export class LogView {
       },
       this.#list,
     );
-    const clear = element("button.small", { type: "button" }, "Clear");
     this.node = element(
-      "section.log-view",
-      { "aria-label": label },
-      element("div.log-tools", this.#direction, this.#text, this.#pause, clear),
+      "div.log-view",
+      element(
+        "div.log-tools",
+        this.#direction,
+        this.#text,
+        this.#pause,
+        element("button.small", { onclick: () => this.#clear() }, "Clear"),
+      ),
       this.#box,
       this.#note,
     );
     this.#direction.onchange = () => this.#refill();
     this.#text.oninput = () => this.#refill();
-    this.#pause.onclick = () => this.#togglePause();
-    clear.onclick = () => {
-      connection.clear();
-      this.#refill();
-    };
     this.#box.onscroll = () => {
-      this.#follows = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < NEAR_END_PX;
+      const { scrollHeight, scrollTop, clientHeight } = this.#box;
+      this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+      this.#scrolledTo = scrollTop;
     };
+    // It is in sight again, where it begins at the top, or has another size.
+    new ResizeObserver(() => this.#scroll()).observe(this.#box);
     this.#box.onkeydown = (event) => this.#walk(event);
     connection.addEventListener("entry", () => this.#schedule());
     this.#schedule();
   }
 
-  /** The log was out of sight, where it cannot scroll. */
-  returned() {
-    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
+  #scroll() {
+    this.#box.scrollTop = this.#follows ? this.#box.scrollHeight : this.#scrolledTo;
   }
 
   /** The arrow keys go from message to message: with the tabulator there would be a thousand stops. */
@@ -108,32 +112,45 @@ export class LogView {
     });
   }
 
+  get #entries() {
+    return this.#kept ?? this.#connection.entries;
+  }
+
   #togglePause() {
-    this.#isPaused = !this.#isPaused;
-    this.#pause.setAttribute("aria-pressed", String(this.#isPaused));
-    this.#pause.textContent = this.#isPaused ? "Go on" : "Pause";
     this.#update();
+    this.#kept = this.#kept ? null : [...this.#connection.entries];
+    this.#pause.setAttribute("aria-pressed", String(this.#kept !== null));
+    this.#update();
+  }
+
+  #clear() {
+    this.#update();
+    this.#shownTo = this.#newest;
+    this.#connection.clear();
+    if (this.#kept) this.#kept = [];
+    this.#refill();
+  }
+
+  /** Number of the newest entry, whether it is shown or not. */
+  get #newest() {
+    return this.#connection.entries.at(-1)?.number ?? this.#shownTo;
   }
 
   #refill() {
     this.#rows.clear();
     this.#list.replaceChildren();
-    if (this.#isPaused) this.#append(this.#connection.entries.filter(({ number }) => number <= this.#shownTo));
-    else this.#shownTo = 0;
+    this.#append(this.#entries.filter(({ number }) => number <= this.#shownTo));
     this.#follows = true;
     this.#update();
   }
 
   #update() {
-    const { entries } = this.#connection;
-    if (!this.#isPaused) {
-      const fresh = entries.filter(({ number }) => number > this.#shownTo);
-      this.#append(fresh);
-      this.#drop(entries[0]?.number ?? Infinity);
-      this.#shownTo = entries.at(-1)?.number ?? this.#shownTo;
-      if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
-    }
-    this.#say(entries);
+    const entries = this.#entries;
+    this.#append(entries.filter(({ number }) => number > this.#shownTo));
+    this.#drop(entries[0]?.number ?? Infinity);
+    this.#shownTo = entries.at(-1)?.number ?? this.#shownTo;
+    if (this.#follows && !this.#kept) this.#scroll();
+    this.#say(entries.length);
   }
 
   #append(entries) {
@@ -147,30 +164,42 @@ export class LogView {
     this.#list.append(lines);
   }
 
-  /** Take the lines of entries out that the connection has let go. */
+  /** Take the lines of entries out that the connection has dropped. */
   #drop(first) {
     for (const [number, line] of this.#rows) {
       if (number >= first) break;
+      if (line.contains(document.activeElement)) this.#box.focus({ preventScroll: true });
       line.remove();
       this.#rows.delete(number);
     }
   }
 
-  #passes({ direction, data }) {
+  /** Whether a line is wanted: by its direction, and by the text of the message or its name. */
+  #passes(entry) {
+    const { direction, data } = entry;
     if (this.#direction.value && direction !== this.#direction.value) return false;
     const wanted = this.#text.value.trim().toLowerCase();
-    return !wanted || (typeof data === "string" ? data : hex(data)).toLowerCase().includes(wanted);
+    const text = () => `${this.#about(entry).name}\n${typeof data === "string" ? data : preview(data)}`;
+    return !wanted || text().toLowerCase().includes(wanted);
   }
 
-  #say(entries) {
-    const waiting = this.#isPaused ? entries.filter(({ number }) => number > this.#shownTo).length : 0;
-    const { letGo } = this.#connection;
-    const looked = entries.length - waiting;
-    const all = `${looked} ${looked === 1 ? "entry" : "entries"}`;
+  /** What the message of an entry is: its name, and whether it is JSON and an error. */
+  #about(entry) {
+    if (!this.#known.has(entry)) {
+      const { name = "", value } = this.#recognise[entry.direction]?.(entry.data) ?? {};
+      this.#known.set(entry, { name, isJson: value !== undefined, isError: value?.type === "error" });
+    }
+    return this.#known.get(entry);
+  }
+
+  #say(looked) {
+    const waiting = this.#kept ? this.#newest - this.#shownTo : 0;
+    const { dropped } = this.#connection;
+    const all = plural(looked, "entry", "entries");
     const words = [
       this.#rows.size === looked ? all : `${this.#rows.size} of ${all}`,
       waiting > 0 && `${waiting} more while paused`,
-      letGo > 0 && `${letGo} older let go`,
+      dropped > 0 && `${dropped} older dropped`,
     ]
       .filter(Boolean)
       .join(" · ");
@@ -179,29 +208,29 @@ export class LogView {
 
   #line(entry) {
     const { direction, data, time } = entry;
-    const known = direction === "event" ? { name: "" } : this.#recognise[direction](data);
-    const isError = known.value?.type === "error";
+    const { name, isError } = this.#about(entry);
     const summary = [
       element("time", { dateTime: time.toISOString() }, clock(time)),
       element("span.arrow", { "aria-hidden": "true" }, ARROWS[direction]),
       element("span.visually-hidden", WORDS[direction]),
-      known.name && element("span.message-name", known.name),
+      name && element("span.message-name", name),
       element("span.preview", preview(data)),
       element("span.gap", { title: gaps(entry) }, `+${span(entry.sincePrevious)}`),
     ];
-    const line = element(`li.${direction}`, { dataset: { name: known.name, ...(isError ? { error: "" } : {}) } });
-    if (direction === "event") line.append(element("p.line", summary));
-    else line.append(this.#expandable(entry, known, summary));
-    return line;
+    return element(
+      `li.${direction}`,
+      { "data-error": isError ? "" : null },
+      direction === "event" ? element("p.line", summary) : this.#expandable(entry, summary),
+    );
   }
 
-  #expandable(entry, known, summary) {
+  #expandable(entry, summary) {
     const details = element("details", element("summary.line", { tabIndex: -1 }, summary));
     details.ontoggle = () => {
       if (!details.open || details.childElementCount > 1) return;
-      const shown = full(entry.data, known);
-      const again = element("button.small", { type: "button" }, "Edit and send again");
-      again.onclick = () => this.#again(entry.data);
+      const { name, isJson } = this.#about(entry);
+      const shown = typeof entry.data !== "string" ? hex(entry.data) : isJson ? prettyJson(entry.data) : entry.data;
+      const again = () => this.#again(entry.data, name);
       details.append(
         element(
           "div.full",
@@ -210,7 +239,7 @@ export class LogView {
           element(
             "div.actions",
             copyButton("Copy", () => shown),
-            entry.direction === "sent" && again,
+            entry.direction === "sent" && element("button.small", { onclick: again }, "Edit and send again"),
           ),
         ),
       );
@@ -235,12 +264,7 @@ function preview(data) {
   return text.length > PREVIEW ? `${text.slice(0, PREVIEW)}…` : text;
 }
 
-function full(data, { value }) {
-  if (typeof data !== "string") return hex(data);
-  return value === undefined ? data : prettyJson(data);
-}
-
 function size(data) {
   const bytes = typeof data === "string" ? new TextEncoder().encode(data).length : data.length;
-  return `${bytes} byte${bytes === 1 ? "" : "s"}${typeof data === "string" ? "" : ", binary"}`;
+  return plural(bytes, "byte") + (typeof data === "string" ? "" : ", binary");
 }

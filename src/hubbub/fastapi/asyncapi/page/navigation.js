@@ -1,5 +1,5 @@
 /** The list of endpoints and channels, with search and tags, and of the connections that are open. */
-import { element, fill, newId } from "./element.js";
+import { element, fill, labelFor } from "./element.js";
 
 const MANY = 6;
 
@@ -8,13 +8,7 @@ export class Navigation {
   onfilter = () => {};
   #entries;
   #tag = "";
-  #search = element("input", {
-    type: "search",
-    id: newId("search"),
-    placeholder: "Search",
-    autocomplete: "off",
-    spellcheck: false,
-  });
+  #search = element("input", { type: "search", placeholder: "Search", autocomplete: "off", spellcheck: "false" });
   #tags = element("div.tags", { role: "group", "aria-label": "Tags" });
   #list = element("div.groups");
   #found = element("p.quiet.found", { role: "status" });
@@ -27,8 +21,7 @@ export class Navigation {
     const isLong = entries.length >= MANY || names.length > 1;
     fill(
       node,
-      isLong &&
-        element("div.search", element("label.visually-hidden", { htmlFor: this.#search.id }, "Search"), this.#search),
+      isLong && element("div", labelFor(this.#search, element("span.visually-hidden", "Search")), this.#search),
       names.length > 1 && this.#tags,
       this.#found,
       this.#list,
@@ -40,12 +33,6 @@ export class Navigation {
       names.map((name) => this.#tagButton(name)),
     );
     this.#show();
-  }
-
-  /** Go to the search field; false if there is none. */
-  focusSearch() {
-    this.#search.focus();
-    return document.activeElement === this.#search;
   }
 
   mark(key) {
@@ -61,30 +48,19 @@ export class Navigation {
       panels.length > 0 &&
         element(
           "ul",
-          panels.map((panel) =>
-            element(
-              "li",
-              element(
-                "a.connection",
-                { href: `#${panel.entry.key}/try/${panel.number}`, dataset: { state: panel.state } },
-                element("span.dot", { "aria-hidden": "true" }),
-                element("span", panel.name),
-                element("span.quiet", panel.entry.title),
-              ),
-            ),
-          ),
+          panels.map(({ link }) => element("li", link)),
         ),
     );
   }
 
   #tagButton(name) {
-    const button = element("button.tag", { type: "button", "aria-pressed": "false" }, name);
-    button.onclick = () => {
+    const onclick = () => {
       this.#tag = this.#tag === name ? "" : name;
       for (const one of this.#tags.children)
         one.setAttribute("aria-pressed", String(one === button && this.#tag !== ""));
       this.#show();
     };
+    const button = element("button.tag", { "aria-pressed": "false", onclick }, name);
     return button;
   }
 
@@ -116,7 +92,7 @@ export class Navigation {
     this.#found.textContent = isFiltered
       ? found.length
         ? `${found.length} of ${this.#entries.length}`
-        : "Nothing is found."
+        : "No match."
       : "";
     this.onfilter();
   }
@@ -136,16 +112,17 @@ function group(title, entries, current) {
     element("h2", title),
     element(
       "ul",
-      entries.map((entry) => {
-        const link = element(
-          "a",
-          { href: `#${entry.key}` },
-          element("code", addressNodes(entry.address)),
-          element("span.quiet", entry.summary || (entry.title === entry.address ? "" : entry.title)),
-        );
-        if (entry.key === current) link.setAttribute("aria-current", "page");
-        return element("li", link);
-      }),
+      entries.map(({ key, address, caption }) =>
+        element(
+          "li",
+          element(
+            "a",
+            { href: `#${key}`, "aria-current": key === current ? "page" : null },
+            element("code", addressNodes(address)),
+            element("span.quiet", caption),
+          ),
+        ),
+      ),
     ),
   ];
 }

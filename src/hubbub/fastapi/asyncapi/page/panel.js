@@ -14,11 +14,11 @@ export class Panel extends EventTarget {
   #state = element("span.state");
   #end = element("div.end");
   #status = element("p.visually-hidden", { role: "status" });
-  #button = element("button.small", { type: "button" });
+  #button = element("button.small");
   #composer;
   #view;
 
-  /** Events: `state` when the connection's changes, and `removed`. */
+  /** Event: `removed`. `link` leads here; its `data-state` is that of the connection. */
   constructor(schemas, entry, request, number) {
     super();
     this.entry = entry;
@@ -29,18 +29,27 @@ export class Panel extends EventTarget {
     const code = codeView(() => ({ request, message: this.#composer.current() }));
     this.#composer.node.addEventListener("input", () => code.update());
     const recognise = { sent: recogniser(schemas, entry.sent), received: recogniser(schemas, entry.received) };
-    this.#view = new LogView(this.connection, `Log of ${this.name}`, recognise, (data) => this.#composer.edit(data));
-    this.#heading = element("h2", { id: newId("panel"), tabIndex: -1 }, this.name);
-    const remove = element(
-      "button.remove",
-      { type: "button", title: "Close and remove", "aria-label": `Close and remove ${this.name}` },
-      "×",
+    this.#view = new LogView(this.connection, `Log of ${this.name}`, recognise, (data, name) =>
+      this.#composer.edit(data, name),
     );
-    remove.onclick = () => {
+    this.#heading = element("h2", { id: newId(), tabIndex: -1 }, this.name);
+    const onclick = () => {
       this.connection.close();
       this.node.remove();
       this.dispatchEvent(new Event("removed"));
     };
+    const remove = element(
+      "button.remove",
+      { title: "Close and remove", "aria-label": `Close and remove ${this.name}`, onclick },
+      "×",
+    );
+    this.link = element(
+      "a.connection",
+      { href: `#${entry.key}/try/${number}` },
+      element("span.dot", { "aria-hidden": "true" }),
+      element("span", this.name),
+      element("span.quiet", entry.title),
+    );
     this.node = element(
       "section.panel.card",
       { "aria-labelledby": this.#heading.id },
@@ -54,15 +63,6 @@ export class Panel extends EventTarget {
     this.connection.connect();
   }
 
-  get state() {
-    return this.connection.state;
-  }
-
-  /** The panel is in sight again. */
-  returned() {
-    this.#view.returned();
-  }
-
   focus() {
     this.#heading.focus({ preventScroll: true });
     this.node.scrollIntoView({ block: "nearest" });
@@ -70,17 +70,17 @@ export class Panel extends EventTarget {
 
   #show() {
     const { state, end } = this.connection;
-    this.node.dataset.state = state;
+    this.node.dataset.state = this.link.dataset.state = state;
     this.#state.textContent = end && !end.opened ? "Not connected" : STATES[state];
     this.#composer.sendButton.disabled = state !== "open";
     const isOver = state === "closed";
-    this.#button.textContent = isOver ? "Connect again" : "Disconnect";
+    this.#button.textContent = isOver ? "Connect again" : state === "connecting" ? "Cancel" : "Disconnect";
+    this.#button.setAttribute("aria-disabled", String(state === "closing")); // it may have the focus, and keeps it
     this.#button.setAttribute("aria-label", `${this.#button.textContent}: ${this.name}`);
     this.#button.onclick = () => (isOver ? this.connection.connect() : this.connection.close());
     fill(this.#end, isOver && this.#farewell(end));
     const ending = end ? `, code ${end.code} ${end.reason}`.trimEnd() : "";
     this.#status.textContent = `${this.name}: ${this.#state.textContent}${ending}`;
-    this.dispatchEvent(new Event("state"));
   }
 
   #farewell({ code, reason, opened }) {
@@ -96,8 +96,8 @@ export class Panel extends EventTarget {
 
 /** A browser does not tell a page why a handshake failed. The document tells what may have been. */
 function refused({ refusals }) {
-  const items = refusals.map(({ status, description }) =>
-    element("li", element("strong", String(status)), ` ${description ?? ""}`),
+  const items = refusals.map(({ code, description }) =>
+    element("li", element("strong", String(code)), ` ${description}`),
   );
   return element(
     "div.notice.bad",

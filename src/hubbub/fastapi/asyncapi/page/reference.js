@@ -3,7 +3,7 @@ import { copyButton } from "./clipboard.js";
 import { element, inline, newId, prose } from "./element.js";
 import { exampleOfMessage } from "./example.js";
 import { schemaView, signature } from "./fields.js";
-import { bytes, count, invalidInWords, limitInWords, policyInWords, seconds } from "./words.js";
+import { bytes, count, invalidInWords, limitInWords, policyInWords, seconds, shown } from "./words.js";
 
 const OPEN_AT_MOST = 3;
 
@@ -17,9 +17,9 @@ export function referenceView(schemas, entry) {
       element(
         "div",
         section("Limits", facts(entry)),
-        section("Refusals of the handshake", codes("Status", entry.refusals, "status", "limit")),
+        section("Rejected handshakes", codes("Status", entry.refusals)),
       ),
-      element("div", section("Close codes", codes("Code", entry.closeCodes, "code", "reason"))),
+      element("div", section("Close codes", codes("Code", entry.closeCodes))),
     ),
   );
 }
@@ -28,7 +28,7 @@ export function referenceView(schemas, entry) {
 function section(title, ...children) {
   const present = children.flat().filter(Boolean);
   if (present.length === 0) return null;
-  const id = newId("section");
+  const id = newId();
   return element("section.section", { "aria-labelledby": id }, element("h2", { id }, title), present);
 }
 
@@ -53,7 +53,7 @@ function parameterSection(schemas, { parameters, credentials }) {
     ),
   );
   if (rows.length + proofs.length === 0) return null;
-  return section("Parameters", element("ul.card.rows", rows, proofs));
+  return section("Parameters", element("ul.card", rows, proofs));
 }
 
 function parameterRow(schemas, { name, place, schema, required, slashes }) {
@@ -73,14 +73,14 @@ function parameterRow(schemas, { name, place, schema, required, slashes }) {
       resolved.description && element("p", inline(resolved.description)),
       words.length > 0 && element("p.hint", words.join(" · ")),
       resolved.examples?.length > 0 &&
-        element("p.hint", "for example ", element("code", resolved.examples.map(String).join(", "))),
+        element("p.hint", "for example ", element("code", resolved.examples.map(shown).join(", "))),
     ),
   );
 }
 
 function messageSection(schemas, entry) {
   const isChannel = entry.kind === "channel";
-  const labels = isChannel ? ["What may be published", "What is heard"] : ["Client sends", "Client receives"];
+  const labels = isChannel ? ["May be published", "Subscribers receive"] : ["Client sends", "Client receives"];
   return element(
     "div.directions",
     direction(schemas, labels[0], "sent", entry.sent, invalidInWords(entry.onInvalid)),
@@ -89,7 +89,7 @@ function messageSection(schemas, entry) {
 }
 
 function direction(schemas, title, name, messages, note) {
-  const id = newId("direction");
+  const id = newId();
   const isShort = messages.length <= OPEN_AT_MOST;
   return element(
     `section.section.${name}`,
@@ -102,10 +102,7 @@ function direction(schemas, title, name, messages, note) {
 }
 
 function messageCard(schemas, message, isOpen) {
-  const examples = message.examples.length ? message.examples : [exampleOfMessage(schemas, message)];
-  const texts = examples.map((example) =>
-    message.format === "json" ? JSON.stringify(example, null, 2) : String(example),
-  );
+  const { problem, format } = message;
   const details = element(
     "details.message.card",
     { open: isOpen },
@@ -122,19 +119,9 @@ function messageCard(schemas, message, isOpen) {
         "div.message-body",
         prose(message.summary),
         prose(message.description),
-        message.format === "json" && schemaView(schemas, message.schema),
-        message.format !== "binary" &&
-          texts.map((text) =>
-            element(
-              "div.example",
-              element(
-                "div.example-head",
-                element("span.quiet", "Example"),
-                copyButton("Copy", () => text),
-              ),
-              element("pre", { tabIndex: 0, "aria-label": `Example of ${message.title}` }, text),
-            ),
-          ),
+        problem && element("p.notice.warn", problem),
+        !problem && format === "json" && schemaView(schemas, message.schema),
+        !problem && format !== "binary" && examplesOf(schemas, message),
       ),
     );
   };
@@ -143,10 +130,29 @@ function messageCard(schemas, message, isOpen) {
   return details;
 }
 
+function examplesOf(schemas, message) {
+  const examples = message.examples.length ? message.examples : [exampleOfMessage(schemas, message)];
+  return examples.map((example) => {
+    const text = message.format === "json" ? JSON.stringify(example, null, 2) : shown(example);
+    return element(
+      "div.example",
+      element(
+        "div.example-head",
+        element("span.quiet", "Example"),
+        copyButton("Copy", () => text),
+      ),
+      element("pre", { tabIndex: 0, "aria-label": `Example of ${message.title}` }, text),
+    );
+  });
+}
+
 function facts({ limits, outbox, history, presence, policy }) {
-  const lines = Object.entries(limits).map(([name, value]) => limitInWords(name, value));
+  const lines = Object.entries(limits).map(([name, value]) => [
+    element("code", name),
+    limitInWords(name, value),
+  ]);
   if (outbox?.bytes)
-    lines.push(["Waiting for a slow client", `${bytes(outbox.bytes)}, then ${policyInWords(outbox.policy)}`]);
+    lines.push(["Outbox", `${bytes(outbox.bytes)}, then ${policyInWords(String(outbox.policy))}`]);
   if (policy) lines.push(["For a slow client", policyInWords(policy)]);
   if (history) lines.push(["History", `${count(history.size)} publications for ${seconds(history.ttl_s)}`]);
   if (presence) lines.push(["Presence", `who leaves is missed after ${seconds(presence.grace_s)}`]);
@@ -158,7 +164,7 @@ function facts({ limits, outbox, history, presence, policy }) {
 }
 
 /** A table of codes, each with what it means and the word that goes with it. */
-function codes(head, list, number, word) {
+function codes(head, list) {
   if (list.length === 0) return null;
   return element(
     "div.card",
@@ -167,11 +173,11 @@ function codes(head, list, number, word) {
       element("thead", element("tr", element("th", { scope: "col" }, head), element("th", { scope: "col" }, "When"))),
       element(
         "tbody",
-        list.map((one) =>
+        list.map(({ code, word, description }) =>
           element(
             "tr",
-            element("td", String(one[number])),
-            element("td", one.description ?? "", one[word] && [" ", element("code.word", one[word])]),
+            element("td", String(code)),
+            element("td", description, word && [" ", element("code.word", word)]),
           ),
         ),
       ),

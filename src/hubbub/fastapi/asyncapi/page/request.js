@@ -1,5 +1,5 @@
 /** What a client needs to connect: the address, the headers and the subprotocols, from what a form says. */
-import { isList } from "./validate.js";
+import { textsOf } from "./validate.js";
 
 /** The name under which a form keeps the value of a parameter: two places may have parameters of one name. */
 export function keyOf(parameter) {
@@ -16,10 +16,7 @@ export function requestFor(schemas, entry, values, subprotocols, root) {
   const cookies = [];
   const query = [];
   for (const parameter of [...entry.parameters, ...entry.credentials]) {
-    const text = values[keyOf(parameter)] ?? "";
-    if (text === "" || parameter.place === "path") continue;
-    const texts = isList(schemas, parameter.schema) ? text.split("\n") : [text];
-    for (const one of texts) {
+    for (const one of textsOf(schemas, parameter.schema, values[keyOf(parameter)] ?? "")) {
       if (parameter.place === "query") query.push([parameter.name, one]);
       if (parameter.place === "header") headers.push([parameter.name, headerValue(parameter, one)]);
       if (parameter.place === "cookie") cookies.push(`${parameter.name}=${one}`);
@@ -32,7 +29,7 @@ export function requestFor(schemas, entry, values, subprotocols, root) {
 /** The ws: or wss: address of an endpoint; `root` is the http: or https: address at which the application begins. */
 function address(entry, values, query, root) {
   const path = entry.address.slice(1).replace(/\{([^{}]+)\}/g, (_, name) => {
-    const text = values[`path.${name}`] ?? "";
+    const text = (values[`path.${name}`] ?? "").toWellFormed();
     const slashes = entry.parameters.some((one) => one.place === "path" && one.name === name && one.slashes);
     return slashes ? text.split("/").map(encodeURIComponent).join("/") : encodeURIComponent(text);
   });

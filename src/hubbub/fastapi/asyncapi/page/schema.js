@@ -1,6 +1,9 @@
 /** What a JSON Schema is, once its references are followed: kind, alternatives, name, and constraints in words. */
 
+import { few, plural } from "./words.js";
+
 const TYPES = new Set(["string", "integer", "number", "boolean", "null"]);
+const TEXTS = ["title", "description", "format", "pattern"];
 
 export class Schemas {
   constructor(document) {
@@ -17,17 +20,24 @@ export class Schemas {
     return value ?? {};
   }
 
-  /** A schema without reference, `allOf` and list of types. What stands beside a reference is nearer: it wins. */
-  resolve(schema) {
+  /**
+   * A schema without reference, `allOf` and list of types. What stands beside a reference is nearer: it wins.
+   *
+   * `outer` has the references on the way here: what consists of itself is nothing more. What should be text is text.
+   */
+  resolve(schema, outer = []) {
     if (schema === false) return { not: {} };
     if (schema === null || typeof schema !== "object") return {};
-    const seen = new Set();
+    const seen = new Set(outer);
     while (schema.$ref !== undefined && !seen.has(schema.$ref)) {
       const { $ref, ...beside } = schema;
       seen.add($ref);
       schema = { ...this.#at($ref), ...beside };
     }
-    if (schema.allOf) schema = this.#merged(schema);
+    if (schema.allOf) schema = this.#merged(schema, seen);
+    for (const name of TEXTS) {
+      if (schema[name] !== undefined && typeof schema[name] !== "string") schema = { ...schema, [name]: undefined };
+    }
     if (Array.isArray(schema.type)) {
       const { type, ...others } = schema;
       schema = { ...others, anyOf: type.map((one) => ({ type: one })) };
@@ -98,20 +108,23 @@ export class Schemas {
     return items && items !== true ? `list of ${this.typeName(items, depth + 1)}` : "list";
   }
 
-  #merged({ allOf, ...own }) {
-    const parts = [...allOf.map((part) => this.resolve(part)), own];
-    const properties = Object.assign({}, ...parts.map((part) => part.properties ?? {}));
+  #merged({ allOf, ...own }, seen) {
+    const parts = [...allOf.map((part) => this.resolve(part, seen)), own];
+    const together = (objects) => Object.fromEntries(objects.flatMap((object) => Object.entries(object)));
+    const properties = together(parts.map((part) => part.properties ?? {}));
     const required = [...new Set(parts.flatMap((part) => part.required ?? []))];
-    const merged = Object.assign({}, ...parts);
+    const merged = together(parts);
     if (Object.keys(properties).length) merged.properties = properties;
     if (required.length) merged.required = required;
     return merged;
   }
 
   #at(reference) {
-    if (!reference.startsWith("#/")) return {};
+    if (!String(reference).startsWith("#/")) return {};
     let value = this.document;
-    for (const part of reference.slice(2).split("/")) value = value?.[unescaped(part)];
+    for (const part of reference.slice(2).split("/").map(unescaped)) {
+      value = Object.hasOwn(value ?? {}, part) ? value[part] : undefined;
+    }
     return value ?? {};
   }
 }
@@ -144,8 +157,6 @@ function typesOf(values) {
   return [...new Set(values.map((value) => (value === null ? "null" : typeof value)))].join(" or ");
 }
 
-const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
-
 function range(least, most, one, many) {
   if (least === undefined && most === undefined) return [];
   if (least === most) return [`exactly ${plural(least, one, many)}`];
@@ -167,9 +178,9 @@ function constraintsOf(schema) {
   if (schema.multipleOf !== undefined) words.push(`a multiple of ${schema.multipleOf}`);
   if (schema.pattern !== undefined) words.push(`matches ${schema.pattern}`);
   if (schema.uniqueItems) words.push("no item twice");
-  if (schema.enum) words.push(`one of ${schema.enum.map((value) => JSON.stringify(value)).join(", ")}`);
-  if ((schema.default ?? null) !== null && !("const" in schema))
-    words.push(`default ${JSON.stringify(schema.default)}`);
+  if (schema.enum) words.push(`one of ${few(schema.enum).join(", ")}`);
+  const preset = JSON.stringify(schema.default ?? null);
+  if (!["null", "[]", "{}", '""'].includes(preset) && !("const" in schema)) words.push(`default ${preset}`);
   if (schema.additionalProperties === false) words.push("no other fields");
   return words;
 }

@@ -4,7 +4,7 @@ import { element, newId } from "./element.js";
 export class Segments {
   /** `choices` are pairs of a value and its label; `onchange` gets the value. The first is chosen. */
   constructor(label, choices, onchange) {
-    const name = newId("segments");
+    const name = newId();
     this.inputs = new Map(choices.map(([value]) => [value, element("input", { type: "radio", name, value })]));
     this.node = element(
       "div.segments",

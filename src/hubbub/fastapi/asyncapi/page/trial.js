@@ -3,7 +3,7 @@ import { element } from "./element.js";
 import { HandshakeForm } from "./handshake.js";
 import { Panel } from "./panel.js";
 
-/** The connections of all endpoints. Event: `change`, when one comes, goes or has another state. */
+/** The connections of all endpoints. Event: `change`, when one comes or goes. */
 export class Trials extends EventTarget {
   panels = [];
   #number = 0;
@@ -26,11 +26,6 @@ export class Trials extends EventTarget {
     return this.panels.find((panel) => panel.entry === entry && String(panel.number) === number);
   }
 
-  /** A view is shown again. */
-  returned(entry) {
-    for (const panel of this.panels) if (panel.entry === entry) panel.returned();
-  }
-
   #make(entry) {
     const list = element("div.panels");
     const form = new HandshakeForm(this.schemas, entry, this.root, (request) => {
@@ -39,7 +34,6 @@ export class Trials extends EventTarget {
       this.panels.push(panel);
       list.append(panel.node);
       panel.node.scrollIntoView({ block: "nearest" });
-      panel.addEventListener("state", () => this.#changed());
       panel.addEventListener("removed", () => {
         this.panels.splice(this.panels.indexOf(panel), 1);
         form.node.querySelector("button.primary").focus();
