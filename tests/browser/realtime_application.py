@@ -2,12 +2,12 @@
 
 import enum
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Security
 from fastapi.routing import APIRouter
 from fastapi.security import APIKeyQuery, HTTPBearer
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, create_model
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeAliasType
 
@@ -235,6 +235,31 @@ small.include_router(small_hub.docs(), prefix="/about")
 async def echo(connection: Annotated[Connection[str, str], Depends(small_hub)]) -> None:
     async for message in connection:
         await connection.send(message)
+
+
+class Number(BaseModel):
+    op: Literal["number"]
+    value: float
+
+
+BINARY = [
+    create_model(f"Op{n}", op=(Literal[f"op{n}"], ...), left=("Expression", ...), right=("Expression", ...))
+    for n in range(12)
+]
+Expression: Any = Annotated[Union[(*BINARY, Number)], Field(discriminator="op")]
+for model in BINARY:
+    model.model_rebuild(_types_namespace={"Expression": Expression})
+
+
+class Calculate(BaseModel):
+    expression: Expression
+
+
+@small.websocket("/calculate")
+async def calculate(connection: Annotated[Connection[Calculate, Number], Depends(small_hub)]) -> None:
+    """Expressions of expressions, of which there are many kinds, and the simplest comes last."""
+    async for _ in connection:
+        await connection.send(Number(op="number", value=42))
 
 
 mounting = FastAPI(title="Mounting")

@@ -145,6 +145,25 @@ def test_nested_and_recursive_types_open_as_far_as_one_likes(person: NewPerson) 
     expect(data.get_by_text("list of Json").last).to_be_visible()
 
 
+def test_a_union_of_many_kinds_that_contains_itself_is_no_burden(person: NewPerson) -> None:
+    page = person().open("/mounted/about/realtime#calculate")
+    expect(page.get_by_label("Example of Calculate")).to_contain_text('"op": "number"')
+    page.get_by_role("link", name="Try it").click()
+    panel = connect(page)
+    mode(panel, "Raw")
+    number = {"op": "number", "value": 1}
+    nested: Any = number
+    for n in range(12):
+        nested = {"op": f"op{n}", "left": nested, "right": number}
+    panel.get_by_label("Raw message").fill(json.dumps({"expression": nested}))
+    send(panel)
+    last(panel, "Number", "42")
+    mode(panel, "Form")
+    send(panel)
+    expect(log(panel, "sent")).to_have_count(2)
+    expect(log(panel)).to_have_count(2)
+
+
 def test_what_could_not_be_described_is_said(person: NewPerson) -> None:
     page = changed(person, lambda document: document["channels"]["chat"]["x-hubbub"].update(problems=[MARKUP]))
     problems = page.get_by_role("region", name="Problems")

@@ -20,11 +20,7 @@ const MOST_STEPS = 5_000;
 const MOST_UNIONS = 4;
 const WORDS = ["text", "lobby", "ada", "a", "1", "0", "a-1", "A1", "2030-01-31", "00000000", "0123456789abcdef"];
 
-/**
- * A value that fits the schema: what it gives as an example or default, or else one made from its constraints.
- *
- * Recursive types have an end, and a near one: it has as few unions of objects within each other as possible.
- */
+/** A value that fits the schema: its example or default, or else one with as few unions within each other as can be. */
 export function exampleOf(schemas, schema, name = "") {
   const budget = { steps: MOST_STEPS };
   for (let unions = 1; unions <= MOST_UNIONS; unions += 1) {

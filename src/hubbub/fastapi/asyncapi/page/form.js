@@ -15,8 +15,8 @@ const GROUPS = new Set(["object", "map", "array"]);
 
 /** A field of the form has text that is not JSON. */
 export class UnreadableField extends Error {
-  constructor(label, node) {
-    super(`${label} is not JSON.`);
+  constructor(label, node, words = "is not JSON") {
+    super(`${label} ${words}.`);
     this.node = node;
   }
 }
@@ -197,8 +197,8 @@ class FormMaker {
     const keys = () => [...entries].map(({ input }) => input.value);
     const add = (key, value) => {
       number += 1;
-      for (let free = number; key === undefined; free += 1) if (!keys().includes(`key${free}`)) key = `key${free}`;
-      const input = element("input", { value: key, "aria-label": `Key ${number}` });
+      while (key === undefined && keys().includes(`key${number}`)) number += 1;
+      const input = element("input", { value: key ?? `key${number}`, "aria-label": `Key ${number}` });
       const label = `value ${number}`;
       const control = this.control({ schema: additionalProperties, label, value, required: true });
       const entry = { input, control };
@@ -222,10 +222,12 @@ class FormMaker {
     const name = `Add an entry to ${place.label || "the message"}`;
     const button = element("button.small.add", { "aria-label": name, onclick }, "+ entry");
     const node = this.#group(place, list, element("div.adders", button));
-    return {
-      node,
-      read: () => Object.fromEntries([...entries].map(({ input, control }) => [input.value, control.read()])),
+    const read = () => {
+      const again = [...entries].find(({ input }, index) => keys().indexOf(input.value) < index);
+      if (again) throw new UnreadableField(again.input.value, again.input, "is there twice");
+      return Object.fromEntries([...entries].map(({ input, control }) => [input.value, control.read()]));
     };
+    return { node, read };
   }
 
   array(place) {

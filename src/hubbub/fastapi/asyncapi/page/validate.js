@@ -99,7 +99,7 @@ export function likely(schemas, choices, value) {
   return choices.filter((_, index) => far[index] === least);
 }
 
-/** 0 if a value may fit: else how much is missing, or is another fixed value than the one of this choice. */
+/** 0 if a value may fit: else how much is missing, or has another fixed value. */
 function distance(schemas, schema, value) {
   const kind = schemas.kind(schema);
   const { properties = {}, required = [] } = schemas.resolve(schema);
@@ -119,23 +119,11 @@ function fixedValues(schemas, schema) {
 
 /** Whether a value is of this kind, so that it may fit. */
 export function suits(kind, value) {
-  switch (kind) {
-    case "object":
-    case "map":
-      return isObject(value);
-    case "array":
-      return Array.isArray(value);
-    case "integer":
-      return typeof value === "number";
-    case "null":
-      return value === null;
-    case "string":
-    case "number":
-    case "boolean":
-      return typeof value === kind;
-    default:
-      return true;
-  }
+  if (["const", "enum", "union", "any"].includes(kind)) return true;
+  if (kind === "object" || kind === "map") return isObject(value);
+  if (kind === "array") return Array.isArray(value);
+  if (kind === "null") return value === null;
+  return typeof value === (kind === "integer" ? "number" : kind);
 }
 
 /** What is wrong with the tag of a union, if no choice has it. */
