@@ -169,6 +169,7 @@ def test_what_could_not_be_described_is_said(person: NewPerson) -> None:
     problems = page.get_by_role("region", name="Problems")
     expect(problems).to_contain_text(f"chat: {MARKUP}")
     page.get_by_role("link", name="/rooms/{room}").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("/rooms/{room}")
     expect(problems.get_by_role("listitem")).to_have_text(MARKUP)
     expect(page.locator(INJECTED)).to_have_count(0)
 
@@ -505,6 +506,22 @@ def test_the_form_knows_every_kind_of_type(person: NewPerson) -> None:
         "extra": {"any": [1]},
         "data": {"key1": [None]},
     }
+
+
+def test_equal_keys_of_a_map_are_said(person: NewPerson) -> None:
+    page = person().open("/realtime#draw/try")
+    panel = connect(page)
+    labels = panel.get_by_role("group", name="labels")
+    add = panel.get_by_role("button", name="Add an entry to labels")
+    add.click()
+    add.click()
+    labels.get_by_role("button", name="Remove entry 1").click()
+    add.click()
+    keys = labels.get_by_label(re.compile("^Key"))
+    assert len({key.input_value() for key in keys.all()}) == keys.count() == 2
+    name = keys.first.input_value()
+    keys.last.fill(name)
+    expect(panel.locator(".verdict")).to_have_text(f"{name} is there twice.")
 
 
 def test_envelopes_are_told_apart_by_what_is_in_them(person: NewPerson) -> None:
