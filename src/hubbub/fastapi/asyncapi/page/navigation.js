@@ -38,6 +38,7 @@ export class Navigation {
   mark(key) {
     this.#current = key;
     this.#show();
+    this.#list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   /** Show which connections there are. */
