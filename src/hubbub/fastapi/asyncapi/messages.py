@@ -127,7 +127,7 @@ class Messages:
     def name(self, slot: Slot) -> str:
         """Return the name of a message among the components, where it stands from now on."""
         if isinstance(slot, Opaque):
-            return self._put(re.sub(r"\W+", "_", slot.name, flags=re.ASCII).strip("_"), _opaque(slot))
+            return self._put(re.sub(r"\W+", "_", slot.name, flags=re.ASCII).strip("_") or "message", _opaque(slot))
         if isinstance(slot, str):
             return self._put(slot, _FIXED[slot])
         schema = self._schemas[slot]
