@@ -26,6 +26,7 @@ __all__ = (
     "bare_annotation",
     "declared_types",
     "invalid_message",
+    "looked_up",
     "raw_types",
     "unquoting_reason",
     "validates_outgoing",
@@ -153,13 +154,22 @@ def _declarations(dependant: Dependant, generic: type) -> Iterator[tuple[object,
 def _annotation(call: Callable[..., Any], name: str) -> Any:
     """Return a parameter's annotation without aliases and `Annotated`, and with the names in quotes looked up."""
     annotation = get_typed_signature(call).parameters[name].annotation
+    # What cannot be resolved belongs to another dependency: FastAPI would not have found this one.
+    with suppress(NameError, AttributeError, SyntaxError, TypeError):
+        annotation = looked_up(annotation, call)
+    return bare_annotation(annotation)
+
+
+def looked_up(annotation: Any, call: Callable[..., Any]) -> Any:
+    """Return an annotation with the names in quotes looked up where a callable stands.
+
+    Raises:
+        NameError, AttributeError, SyntaxError, TypeError: Something in it is not there at run time, or is no type.
+    """
     module = getattr(call, "__module__", type(call).__module__)
     names = getattr(inspect.unwrap(call), "__globals__", None) or vars(sys.modules[module])
     holder = SimpleNamespace(__annotations__={"it": annotation})
-    # What cannot be resolved belongs to another dependency: FastAPI would not have found this one.
-    with suppress(NameError, AttributeError, SyntaxError, TypeError):
-        annotation = get_type_hints(holder, globalns=names, include_extras=True)["it"]
-    return bare_annotation(annotation)
+    return get_type_hints(holder, globalns=names, include_extras=True)["it"]
 
 
 def bare_annotation(annotation: Any) -> Any:

@@ -14,25 +14,23 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Literal, Union, get_args, get_type_hints
+from typing import Any, Literal, Union, get_args
 from urllib.parse import quote, urlsplit
 
 from fastapi.dependencies.utils import get_typed_signature
 
 from ..families import Event, Family
 from ..handlers import Handler
-from ..typed import UNTYPED, MessageTypes, raw_types
+from ..typed import UNTYPED, MessageTypes, looked_up, raw_types
 from .behaviour import behaviour_of, set_fields
 from .endpoints import Endpoint, endpoints
 from .messages import InvalidMessage, Messages, Opaque, Otherwise, Slot
 from .parameters import Fields, Place, fields_of, object_of, schema_of_convertor, takes_slashes
-from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, members, plain, put
-from .security import Requirement, requirements_of
+from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, as_key, members, numbered, plain, put
+from .security import Requirement, is_absolute, requirements_of
 
 __all__ = ("document", "problems_of", "servers")
 
-_NOT_IN_A_KEY = re.compile(r"[^\w.-]+", re.ASCII)
 _PARAMETER = re.compile(r"\{\w+\}")
 
 
@@ -221,11 +219,7 @@ class _Reading:
 
     def _key(self, name: str) -> str:
         """Return a key for a name that no other channel has."""
-        wanted = key = _NOT_IN_A_KEY.sub("_", name).strip("_") or "endpoint"
-        number = 1
-        while key in self._keys:
-            number += 1
-            key = f"{wanted}_{number}"
+        key = next(key for key in numbered(as_key(name, "endpoint")) if key not in self._keys)
         self._keys.add(key)
         return key
 
@@ -254,8 +248,7 @@ class _Reading:
         AsyncAPI lists alternatives here (section "Operation Object"). FastAPI's dependencies all have to be met: there
         is no way to say that.
         """
-        wanted = _NOT_IN_A_KEY.sub("_", requirement.name).strip("_") or "security"
-        name = put(self._security, wanted, lambda _: requirement.scheme)
+        name = put(self._security, as_key(requirement.name, "security"), lambda _: requirement.scheme)
         if requirement.scopes and "flows" in requirement.scheme:
             return {**requirement.scheme, "scopes": [*requirement.scopes]}
         return _reference("components", "securitySchemes", name)
@@ -284,11 +277,7 @@ def _published(function: Callable[..., Any], taken: Any) -> Any:
         Exception: Its annotation names what is not there at run time, or is no type.
     """
     annotation = inspect.signature(function).return_annotation
-    if isinstance(annotation, str):
-        names = getattr(inspect.unwrap(function), "__globals__", {})
-        holder = SimpleNamespace(__annotations__={"it": annotation})
-        annotation = get_type_hints(holder, names, include_extras=True)["it"]
-    published = _declared(annotation)
+    published = _declared(looked_up(annotation, function) if isinstance(annotation, str) else annotation)
     if published in (Any, None, type(None)):
         return taken
     kept = [member for member in members(published) if member is not type(None)]
@@ -349,18 +338,13 @@ def _info(app: Any) -> JsonObject:
         **_filled(
             {
                 "description": getattr(app, "description", ""),
-                "termsOfService": _absolute(getattr(app, "terms_of_service", None)),
+                "termsOfService": terms if is_absolute(terms := str(getattr(app, "terms_of_service", ""))) else "",
                 "contact": _some(getattr(app, "contact", None), "name", "url", "email"),
                 "license": _some(getattr(app, "license_info", None), "name", "url"),
                 "tags": [_some(tag, "name", "description") for tag in getattr(app, "openapi_tags", None) or ()],
             }
         ),
     }
-
-
-def _absolute(address: Any) -> str:
-    """Return an address that may stand in the document: AsyncAPI has no relative ones."""
-    return address if isinstance(address, str) and urlsplit(address).scheme else ""
 
 
 def _some(of: Mapping[str, Any] | None, *keys: str) -> JsonObject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -11,7 +10,7 @@ from typing_extensions import TypedDict
 
 from ..envelope import Enveloped
 from ..typed import bare_annotation, raw_types
-from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, definition_name, members, put
+from .schemas import JsonObject, Mode, NoSchema, SchemaKey, Schemas, as_key, definition_name, members, put
 
 __all__ = ("InvalidMessage", "Messages", "Opaque", "Otherwise", "Slot")
 
@@ -127,7 +126,7 @@ class Messages:
     def name(self, slot: Slot) -> str:
         """Return the name of a message among the components, where it stands from now on."""
         if isinstance(slot, Opaque):
-            return self._put(re.sub(r"\W+", "_", slot.name, flags=re.ASCII).strip("_") or "message", _opaque(slot))
+            return self._put(as_key(slot.name, "message"), _opaque(slot))
         if isinstance(slot, str):
             return self._put(slot, _FIXED[slot])
         schema = self._schemas[slot]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,7 +17,19 @@ from typing_extensions import TypeAliasType
 
 from ..envelope import Enveloped
 
-__all__ = ("JsonObject", "Mode", "NoSchema", "SchemaKey", "Schemas", "definition_name", "members", "plain", "put")
+__all__ = (
+    "JsonObject",
+    "Mode",
+    "NoSchema",
+    "SchemaKey",
+    "Schemas",
+    "as_key",
+    "definition_name",
+    "members",
+    "numbered",
+    "plain",
+    "put",
+)
 
 JsonObject = dict[str, Any]
 Mode = Literal["validation", "serialization"]
@@ -25,6 +39,7 @@ SchemaKey = tuple[int, Mode]
 """What a schema is asked for with, once all are made."""
 
 _PREFIX = "#/components/schemas/"
+_NOT_IN_A_KEY = re.compile(r"[^\w.-]+", re.ASCII)
 
 
 class NoSchema(Exception):
@@ -160,11 +175,23 @@ def put(components: dict[str, JsonObject], wanted: str, made: Callable[[str], Js
         wanted: The name that it gets if that is free; else it gets a number.
         made: Returns it, for the name that it gets.
     """
-    name, number = wanted, 1
-    while components.setdefault(name, made(name)) != made(name):
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+    return next(name for name in numbered(wanted) if components.setdefault(name, made(name)) == made(name))
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield a name, and then the same with a number behind it, from 2 on: the first that is free is to be taken."""
+    yield name
+    yield from (f"{name}_{number}" for number in count(2))
+
+
+def as_key(name: str, otherwise: str) -> str:
+    """Return a name as the key of a component or a channel, which has letters, digits, `_`, `.` and `-` only.
+
+    Args:
+        name: Any text.
+        otherwise: What stands for one of which nothing is left.
+    """
+    return _NOT_IN_A_KEY.sub("_", name).strip("_") or otherwise
 
 
 class _Generator(GenerateJsonSchema):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from .schemas import JsonObject
 
-__all__ = ("Requirement", "requirements_of")
+__all__ = ("Requirement", "is_absolute", "requirements_of")
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def _described(scheme: SecurityBase) -> JsonObject:
     match model["type"]:
         case "apiKey":
             return {**model, "type": "httpApiKey"}
-        case "oauth2" if all(map(_is_absolute, _addresses(model["flows"]))):
+        case "oauth2" if all(map(is_absolute, _addresses(model["flows"]))):
             flows = {name: _flow(flow) for name, flow in model["flows"].items()}
             return {**model, "flows": flows}
-        case "openIdConnect" if _is_absolute(model["openIdConnectUrl"]):
+        case "openIdConnect" if is_absolute(model["openIdConnectUrl"]):
             return model
         case "oauth2" | "openIdConnect":
             return _bearer(model)
@@ -89,5 +89,6 @@ def _addresses(flows: JsonObject) -> Iterator[str]:
         yield from (value for key, value in flow.items() if key.endswith("Url"))
 
 
-def _is_absolute(address: str) -> bool:
+def is_absolute(address: str) -> bool:
+    """Return whether an address may stand in the document: AsyncAPI has no relative ones."""
     return bool(urlsplit(address).scheme)
